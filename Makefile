@@ -1,0 +1,32 @@
+# Everything a contributor needs. The environment is made on the first call and remade when its inputs change.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-slow lint format clean
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: .venv/ready  ## train a tagger on an embedded task, from nothing to a report
+	$(BIN)/rnnzoo fit many_to_many/hidden_markov
+
+test: .venv/ready lint  ## everything that must hold, in a few minutes
+	$(BIN)/python -m pytest
+
+test-slow: .venv/ready  ## the tests that take longer: every recipe, two processes, real data where it is at hand
+	$(BIN)/python -m pytest -m slow
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/ready
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf .venv build dist .pytest_cache .ruff_cache .mypy_cache

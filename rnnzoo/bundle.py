@@ -1,0 +1,155 @@
+"""A trained model as a folder: JSON and safetensors, nothing that runs code when it is read.
+
+``config.json`` (model class, its arguments, versions, checksums), ``processor.json`` (tokenizers, labels,
+normalisation) and ``model.safetensors`` (weights).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from rnnzoo.errors import InputError
+from rnnzoo.models import MODELS
+from rnnzoo.models.base import ZooModel
+from rnnzoo.version import __version__
+
+FORMAT = 1
+CONFIG, PROCESSOR, WEIGHTS = "config.json", "processor.json", "model.safetensors"
+
+
+def save(model: ZooModel, folder: str | Path, *, facts: dict[str, Any] | None = None) -> Path:
+    """Write a model to `folder`, whole or not at all.
+
+    Args:
+        model: the model.
+        folder: a new folder.
+        facts: further JSON values for ``config.json``, such as where the model comes from.
+
+    Raises:
+        InputError: if the folder exists.
+    """
+    folder = Path(folder)
+    if folder.exists():
+        raise InputError(str(folder), expected="a new folder", got="one that exists", fix="remove it or take another")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        arguments = dict(model.hparams)
+        processor = arguments.pop("processor")
+        weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+        save_file(weights, draft / WEIGHTS, metadata={"format": "pt"})
+        (draft / PROCESSOR).write_text(json.dumps(processor, ensure_ascii=False), encoding="utf-8")
+        config = {
+            "format": FORMAT,
+            "rnnzoo": __version__,
+            "torch": torch.__version__,
+            "model": type(model).__name__,
+            "arguments": arguments,
+            "sha256": {name: sha256(draft / name) for name in (PROCESSOR, WEIGHTS)},
+            **(facts or {}),
+        }
+        (draft / CONFIG).write_text(json.dumps(config, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        draft.chmod(0o755)
+        os.replace(draft, folder)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    return folder
+
+
+def load(path: str | Path) -> ZooModel:
+    """Load a model from its folder, or from the run folder that holds it, ready to answer raw input.
+
+    Raises:
+        InputError: if a file is missing, cut short or changed, or was written by a newer version.
+    """
+    folder = model_folder(path)
+    config = read_config(folder)
+    for name, digest in config["sha256"].items():
+        if not (folder / name).is_file():
+            raise InputError(
+                str(folder / name), expected="a file of the model folder", got="nothing", fix="copy the folder again"
+            )
+        if sha256(folder / name) != digest:
+            raise InputError(
+                str(folder / name),
+                expected=f"the contents that {CONFIG} gives the checksum of",
+                got="other contents (cut short or changed)",
+                fix="copy the folder again",
+            )
+    if config["model"] not in MODELS:
+        raise InputError(
+            str(folder / CONFIG),
+            expected=f"a model among {', '.join(MODELS)}",
+            got=repr(config["model"]),
+            fix="import the module that registers it, or update rnnzoo",
+        )
+    processor = json.loads((folder / PROCESSOR).read_text(encoding="utf-8"))
+    model: ZooModel = MODELS[config["model"]](processor=processor, **config["arguments"])
+    try:
+        model.load_state_dict(load_file(folder / WEIGHTS))
+    except (RuntimeError, SafetensorError) as error:
+        raise InputError(
+            str(folder / WEIGHTS), expected=f"the weights of this {config['model']}", got=str(error).splitlines()[-1]
+        ) from error
+    return model.eval()
+
+
+def model_folder(path: str | Path) -> Path:
+    """Return the model folder at `path`: itself, or the ``model`` folder of a run folder.
+
+    Raises:
+        InputError: if there is none.
+    """
+    folder = Path(path)
+    for candidate in (folder, folder / "model"):
+        if (candidate / CONFIG).is_file():
+            return candidate
+    if (folder / WEIGHTS).is_file():
+        raise InputError(str(folder / CONFIG), expected="a file of the model folder", got="nothing")
+    state = "a folder without them" if folder.is_dir() else "a file" if folder.exists() else "nothing"
+    raise InputError(
+        str(path),
+        expected=f"a model folder ({CONFIG}, {PROCESSOR}, {WEIGHTS}) or a run folder with one",
+        got=state,
+        fix="give the folder that `rnnzoo fit` printed",
+    )
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read and check ``config.json``."""
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        version = int(config["format"])
+        complete = all(key in config for key in ("model", "arguments", "sha256"))
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            str(folder / CONFIG), expected="JSON that rnnzoo wrote", got=f"{error}", fix="copy the folder again"
+        ) from error
+    if version > FORMAT or not complete:
+        raise InputError(
+            str(folder / CONFIG),
+            expected=f"a model folder of format {FORMAT} or older",
+            got=f"format {version}" + ("" if complete else " with keys missing"),
+            fix="update rnnzoo" if version > FORMAT else "copy the folder again",
+        )
+    return config
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 checksum of a file as hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()

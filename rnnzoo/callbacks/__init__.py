@@ -1,0 +1,1 @@
+"""Lightning callbacks that `rnnzoo fit` uses; each works in any other Trainer too."""

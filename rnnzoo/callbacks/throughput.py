@@ -1,0 +1,71 @@
+"""How fast the training runs, and how much memory it took."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+MEBIBYTE = 2**20
+
+
+class Throughput(Callback):
+    """Log the items per second of each training epoch, validation excluded.
+
+    An item is what lengths count: a token, a frame; for batches without lengths, a sample. Logged as
+    ``train/items_per_second``, summed over all processes.
+    """
+
+    def __init__(self) -> None:
+        self.items = 0  # of this process, over the whole training
+        self.seconds = 0.0
+        self._epoch_items = 0
+        self._epoch_seconds = 0.0
+        self._started = 0.0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start a new count."""
+        self._epoch_items, self._epoch_seconds, self._started = 0, 0.0, time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count the items of a batch."""
+        lengths = getattr(batch, "lengths", None)
+        self._epoch_items += int(lengths.sum()) if lengths is not None else len(batch.ids)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop the clock."""
+        if self._started:
+            self._epoch_seconds += time.perf_counter() - self._started
+            self._started = 0.0
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let the clock go on."""
+        if not trainer.sanity_checking:
+            self._started = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the rate of the epoch."""
+        self._epoch_seconds += time.perf_counter() - self._started
+        self._started = 0.0
+        self.items += self._epoch_items
+        self.seconds += self._epoch_seconds
+        pl_module.log("train/items_per_second", self.rate(self._epoch_items, self._epoch_seconds, trainer.world_size))
+
+    @staticmethod
+    def rate(items: int, seconds: float, processes: int) -> float:
+        """Return items per second over all processes, taking each to have had as many."""
+        return items * processes / max(seconds, 1e-9)
+
+
+def peak_memory() -> float:
+    """Return the largest memory this process has held, in MiB: of the GPU if there is one, else resident memory."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / MEBIBYTE
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MEBIBYTE

@@ -1,0 +1,133 @@
+"""Configuration errors as one line that names the key, what was expected and what came."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import typing
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Any
+
+from jsonargparse import ArgumentError
+from lightning.pytorch import Trainer
+
+from rnnzoo.data import DATA_MODULES
+from rnnzoo.errors import InputError, did_you_mean, unknown_name
+from rnnzoo.models import MODELS
+from rnnzoo.recipes import read_recipe
+from rnnzoo.registry import Registry
+
+TOP_LEVEL = ("seed_everything", "trainer", "model", "data")
+SECTIONS: dict[str, Registry] = {"model": MODELS, "data": DATA_MODULES}
+
+
+def refuse_unknown_keys(args: list[str]) -> None:
+    """Check every key of the recipes and overrides in `args` against the classes that they configure.
+
+    Raises:
+        InputError: for the first key that does not exist, with the nearest one that does.
+    """
+    classes: dict[str, type] = {"trainer": Trainer}
+    found: list[tuple[str, str]] = []  # where it was written, dotted key
+    for word in args:
+        name, _, value = word.partition("=")
+        if name == "--config":
+            recipe = read_recipe(value)
+            for section in SECTIONS:
+                if isinstance(recipe.get(section), Mapping) and "class_path" in recipe[section]:
+                    classes[section] = find_class(section, recipe[section]["class_path"])
+            found += [(value, key) for key in flatten(recipe)]
+        elif name in ("--model", "--data"):
+            classes[name[2:]] = find_class(name[2:], value)
+        elif name.startswith("--") and value:
+            key = name[2:].rstrip("+")
+            if key.endswith(".class_path") and key.split(".")[0] in SECTIONS and key.count(".") == 1:
+                classes[key.split(".")[0]] = find_class(key.split(".")[0], value)
+            found.append(("command line", key))
+    for where, key in found:
+        check_key(where, key.replace(".init_args", ""), classes)
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yield the dotted keys of a tree of mappings."""
+    for key, value in tree.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            yield from flatten(value, f"{path}.")
+        else:
+            yield path
+
+
+def find_class(section: str, path: str) -> type:
+    """Return the class that a ``class_path`` names: in full, or by its name in the registry.
+
+    Raises:
+        InputError: if there is no such class.
+    """
+    module, _, name = str(path).rpartition(".")
+    registry = SECTIONS[section]
+    if not module or module.startswith(f"rnnzoo.{'models' if section == 'model' else 'data'}"):
+        if name not in registry:
+            raise unknown_name(f"{section}.class_path", name, registry)
+        return registry[name]
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise InputError(
+            f"{section}.class_path", expected="the import path of a class", got=repr(path), fix=str(error)
+        ) from error
+
+
+def check_key(where: str, key: str, classes: Mapping[str, type]) -> None:
+    """Refuse a dotted key whose first parts no class takes; deeper parts of free dicts and classes are not checked."""
+    section, *rest = key.split(".")
+    if section not in TOP_LEVEL:
+        raise InputError(
+            f"{where}: {key}", expected=f"a key under {', '.join(TOP_LEVEL)}", got=repr(section),
+            fix=did_you_mean(section, TOP_LEVEL),
+        )
+    if not rest or section not in classes or rest[0] == "class_path":
+        return
+    known: Any = classes[section]
+    path = section
+    for part in rest:
+        fields = parameters(known)
+        if fields is None:
+            return
+        if part not in fields:
+            raise InputError(
+                f"{where}: {path}.{part}",
+                expected=f"an argument of {known.__name__}",
+                got=repr(part),
+                fix=did_you_mean(part, fields) or f"it takes {', '.join(fields)}",
+            )
+        known, path = fields[part], f"{path}.{part}"
+
+
+def parameters(kind: Any) -> dict[str, Any] | None:
+    """Return the arguments of a class with the dataclass behind each, or None where they are not known."""
+    if not isinstance(kind, type) or kind.__module__ == "builtins":
+        return None
+    hints = typing.get_type_hints(kind.__init__)
+    names = [name for name in inspect.signature(kind).parameters if name not in ("self", "processor")]
+    return {name: dataclass_in(hints.get(name)) for name in names}
+
+
+def dataclass_in(hint: Any) -> type | None:
+    """Return the dataclass in a type hint such as ``Options | dict | None``, if there is one."""
+    for part in (hint, *typing.get_args(hint)):
+        if isinstance(part, type) and dataclasses.is_dataclass(part):
+            return part
+    return None
+
+
+def explain_config_error(error: ArgumentError) -> InputError:
+    """Condense what jsonargparse says over many lines to the innermost complaint and the key it is about."""
+    text = str(error)
+    keys = re.findall(r"[Kk]ey \"([^\"]+)\"", text)
+    lines = [line.strip(" -\n") for line in text.splitlines() if line.strip(" -\n")]
+    complaint = lines[-1] if lines else text
+    where = ".".join(dict.fromkeys(keys)) or "configuration"
+    return InputError(where, expected="a valid value", got=re.sub(r"\s+", " ", complaint)[:400])

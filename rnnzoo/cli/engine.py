@@ -1,0 +1,166 @@
+"""`LightningCLI` as this package uses it: a recipe and overrides in, a model, its data and a Trainer out."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ActionConfigFile, ArgumentError
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+
+from rnnzoo.callbacks.epoch_table import EpochTable
+from rnnzoo.callbacks.throughput import Throughput
+from rnnzoo.cli.config_errors import explain_config_error, refuse_unknown_keys
+from rnnzoo.data.base import ZooData
+from rnnzoo.models.base import ZooModel
+
+CHECKPOINTS = "checkpoints"
+
+
+def quiet_lightning() -> None:
+    """Silence advice that does not apply here; errors and real warnings stay."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    for message in (
+        ".*does not have many workers.*",
+        ".*The number of training batches.*",
+        ".*Checkpoint directory .* exists and is not empty.*",
+        ".*LightningCLI's args parameter.*",
+        ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
+        ".*Trying to infer the `batch_size`.*",
+        ".*it is recommended to use `self.log.*sync_dist=True`.*",
+    ):
+        warnings.filterwarnings("ignore", message=message)
+
+
+class ZooCLI(LightningCLI):
+    """Parse a recipe with overrides and build what it describes.
+
+    Args:
+        args: ``--config FILE`` and ``--key=value`` in order of rising priority.
+        run_folder: where checkpoints and logs go; None keeps no files.
+        seed: the seed if neither recipe nor overrides give one.
+
+    Raises:
+        InputError: for anything in the recipe or the overrides that does not fit.
+    """
+
+    def __init__(self, args: list[str], *, run_folder: Path | None, seed: int = 1) -> None:
+        self.run_folder = run_folder
+        self.throughput = Throughput()
+        try:
+            super().__init__(
+                model_class=ZooModel,
+                datamodule_class=ZooData,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                save_config_callback=None,
+                seed_everything_default=seed,
+                trainer_defaults={"max_epochs": 10, "use_distributed_sampler": False, "enable_model_summary": False},
+                parser_kwargs={"exit_on_error": False, "dump_header": []},
+                args=args,
+                run=False,
+                auto_configure_optimizers=False,
+                load_from_checkpoint_support=False,
+            )
+        except ArgumentError as error:
+            raise explain_config_error(error) from error
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Hand the data's processor to the model."""
+        parser.link_arguments("data.processor", "model.init_args.processor", apply_on="instantiate")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse, after the check for unknown keys that names the nearest known one."""
+        refuse_unknown_keys(args)
+        argv, sys.argv = sys.argv, sys.argv[:1]  # LightningCLI warns when both are given
+        try:
+            super().parse_arguments(parser, args)
+        finally:
+            sys.argv = argv
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Build the Trainer with the package's logging and checkpoints, unless the recipe has its own."""
+        settings = self.config_init["trainer"]
+        if self.run_folder is None or settings.get("fast_dev_run"):
+            return super().instantiate_trainer(logger=False, enable_checkpointing=False, **kwargs)
+        extra: list[Any] = [self.throughput]
+        metric, mode = self.model.selection
+        extra.append(
+            ModelCheckpoint(
+                dirpath=self.run_folder / CHECKPOINTS,
+                filename="best",
+                monitor=f"val/{metric}",
+                mode=mode,
+                save_last=True,
+                auto_insert_metric_name=False,
+                enable_version_counter=False,
+            )
+        )
+        columns = ("train/loss", "val/loss", f"val/{metric}", "train/gradient_norm", "train/clipped")
+        extra.append(EpochTable(tuple(dict.fromkeys(columns))))
+        if settings.get("enable_progress_bar") is not False:
+            extra.append(TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 0, leave=False))
+        settings["callbacks"] = [*(settings.get("callbacks") or []), *extra]
+        if settings.get("logger") in (None, True):
+            kwargs["logger"] = self._loggers()
+        return super().instantiate_trainer(**kwargs)
+
+    def _loggers(self) -> list[Logger]:
+        assert self.run_folder is not None
+        place = {"save_dir": self.run_folder.parent, "name": self.run_folder.name, "version": ""}
+        loggers: list[Logger] = [CSVLogger(**place)]
+        if find_spec("tensorboard") or find_spec("tensorboardX"):
+            loggers.append(TensorBoardLogger(**place))
+        return loggers
+
+    def resolved(self) -> str:
+        """Return the whole configuration as YAML: a recipe that repeats this run."""
+        text = self.parser.dump(self.config, skip_none=True, skip_link_targets=True, format="yaml")
+        return yaml.safe_dump(yaml.safe_load(text), sort_keys=False, allow_unicode=True)
+
+
+def recipe_slug(name: str) -> str:
+    """Return a recipe's name as a folder name, whatever it was called from.
+
+    >>> recipe_slug("../my recipes/New one.yaml")
+    'New_one'
+    """
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", Path(name).stem)
+
+
+def build_for_test(recipe: dict[str, Any] | None, configs: list[str], overrides: list[str]) -> tuple[ZooData, Trainer]:
+    """Build the data of a trained model, and a Trainer that only evaluates.
+
+    Args:
+        recipe: the ``data`` section of the recipe that trained the model.
+        configs: further YAML files.
+        overrides: ``--data.key=value`` and ``--trainer.key=value``.
+
+    Raises:
+        InputError: for anything that does not fit, or if nothing says what the data are.
+    """
+    parser = LightningArgumentParser(exit_on_error=False)
+    parser.add_argument("-c", "--config", action=ActionConfigFile)
+    parser.add_lightning_class_args(Trainer, "trainer")
+    parser.set_defaults({"trainer.use_distributed_sampler": False, "trainer.logger": False})
+    parser.set_defaults({"trainer.enable_checkpointing": False, "trainer.enable_progress_bar": sys.stderr.isatty()})
+    parser.add_lightning_class_args(ZooData, "data", subclass_mode=True)
+    base = [f"--data={json.dumps(recipe)}"] if recipe else []
+    args = [*base, *(f"--config={config}" for config in configs), *overrides]
+    try:
+        config = parser.parse_args(args)
+    except ArgumentError as error:
+        raise explain_config_error(error) from error
+    built = parser.instantiate_classes(config)
+    return built.data, Trainer(**built.trainer)

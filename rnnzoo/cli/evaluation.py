@@ -1,0 +1,66 @@
+"""Evaluating a model on the splits of its data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from rnnzoo.data.base import ZooData
+from rnnzoo.models.base import ZooModel
+
+
+@dataclass
+class Evaluation:
+    """What was measured.
+
+    Args:
+        values: split → metric → value.
+        definitions: metric → what exactly it is.
+    """
+
+    values: dict[str, dict[str, float]]
+    definitions: dict[str, str]
+
+
+def load_best(model: ZooModel, trainer: Trainer) -> None:
+    """Load the weights of the best checkpoint of this training into the model, on every process."""
+    checkpoints = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)]
+    best = next((callback.best_model_path for callback in checkpoints if callback.monitor), "")
+    best = trainer.strategy.broadcast(best)
+    if best and Path(best).is_file():
+        model.load_state_dict(torch.load(best, map_location="cpu", weights_only=True)["state_dict"])
+
+
+def evaluate(
+    model: ZooModel, data: ZooData, trainer: Trainer, splits: tuple[str, ...] = ("validation", "test")
+) -> Evaluation:
+    """Measure the model on `splits`; those that the data lacks are left out."""
+    sizes = data.describe().split_sizes
+    values: dict[str, dict[str, float]] = {}
+    definitions: dict[str, str] = {}
+    for split in splits:
+        if not sizes.get(split):
+            continue
+        short = {"validation": "val"}.get(split, split)
+        run = trainer.validate if split == "validation" else trainer.test
+        run(model, datamodule=data, verbose=False)
+        values[split] = dict(model.results[short])
+        definitions.update(model.definitions(short))
+    return Evaluation(values, definitions)
+
+
+def format_table(evaluation: Evaluation) -> str:
+    """Return the values as an aligned table: a row a metric, a column a split."""
+    splits = list(evaluation.values)
+    names = list(dict.fromkeys(name for values in evaluation.values.values() for name in values))
+    width = max([len(name) for name in names] + [6])
+    lines = ["metric".ljust(width) + "".join(split.rjust(14) for split in splits)]
+    for name in names:
+        cells = [evaluation.values[split].get(name) for split in splits]
+        shown = ["-" if value is None else f"{value:.4f}" for value in cells]
+        lines.append(name.ljust(width) + "".join(cell.rjust(14) for cell in shown))
+    return "\n".join(lines)

@@ -1,0 +1,124 @@
+"""``rnnzoo fit``: train the model of a recipe, evaluate it, and leave a run folder with report and model."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rnnzoo.cli.arguments import sort_arguments
+from rnnzoo.errors import InputError
+from rnnzoo.recipes import find_recipe
+
+if TYPE_CHECKING:
+    from rnnzoo.cli.engine import ZooCLI
+
+SUMMARY = "train the model of a recipe and report how good it is"
+HELP = """usage: rnnzoo fit RECIPE [--KEY VALUE ...]
+
+Train the model that a recipe describes, evaluate its best checkpoint, and write a run folder:
+config.yaml (itself a recipe), checkpoints/, metrics.csv, report.json, report.md, plots (PNG) and model/.
+
+RECIPE is a name that `rnnzoo recipes` lists, or a YAML file.
+
+options, in any order:
+  --config FILE            a further YAML file whose keys override the recipe's; may be repeated
+  --model.KEY VALUE        an argument of the model, such as --model.cell gru
+  --data.KEY VALUE         an argument of the data, such as --data.path FOLDER
+  --trainer.KEY VALUE      an argument of Lightning's Trainer, such as --trainer.max_epochs 3
+  --seed_everything N      the seed of weights, dropout and order (default 1)
+  --run_dir FOLDER         the run folder; a new one, runs/RECIPE/TIME by default
+  --print_config           print the whole configuration and stop
+  --model.help CLASS       what the arguments of a model are; --data.help, --trainer.help likewise
+  --help                   this text
+"""
+OWN = ("run_dir",)
+PREFIXES = ("model", "data", "trainer", "seed_everything")
+RUN_FOLDER_VARIABLE = "RNNZOO_RUN_FOLDER"  # hands the folder of the first process to those that it launches
+SAMPLES_SHOWN = 3
+
+
+def run(argv: list[str]) -> int:
+    """Fit, evaluate and report; return the exit code."""
+    arguments = sort_arguments(argv, own=OWN, prefixes=PREFIXES)
+    if not argv or {"--help", "-h"} & set(arguments.overrides):
+        print(HELP)
+        return 0
+    if arguments.positional is None and not arguments.configs:
+        raise InputError("rnnzoo fit", expected="a recipe", got="none", fix="`rnnzoo recipes` lists them")
+    configs = list(arguments.configs)
+    if arguments.positional is not None:
+        configs.insert(0, str(find_recipe(arguments.positional).path))
+    folder = run_folder(arguments.own.get("run_dir"), arguments.positional or configs[0])
+
+    from rnnzoo.cli.engine import ZooCLI, quiet_lightning
+
+    quiet_lightning()
+    started = time.perf_counter()
+    cli = ZooCLI([*(f"--config={config}" for config in configs), *arguments.overrides], run_folder=folder)
+    fit_and_report(cli, folder, started=started, command=["rnnzoo", "fit", *argv])
+    return 0
+
+
+def run_folder(wanted: str | None, recipe: str) -> Path:
+    """Return the folder of this run, which does not exist yet; processes that a run launches get the same.
+
+    Raises:
+        InputError: if the wanted folder exists.
+    """
+    if RUN_FOLDER_VARIABLE in os.environ and "LOCAL_RANK" in os.environ:
+        return Path(os.environ[RUN_FOLDER_VARIABLE])
+    if wanted is not None:
+        folder = Path(wanted)
+        if folder.exists():
+            raise InputError(
+                f"--run_dir {wanted}", expected="a new folder", got="one that exists", fix="name another or remove it"
+            )
+    else:
+        name = recipe.removesuffix(".yaml").removesuffix(".yml").strip("./").replace("..", "_")
+        stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+        folder = Path("runs") / name / stamp
+        number = 1
+        while folder.exists():
+            number += 1
+            folder = folder.with_name(f"{stamp}_{number}")
+    os.environ[RUN_FOLDER_VARIABLE] = str(folder)
+    return folder
+
+
+def fit_and_report(cli: ZooCLI, folder: Path, *, started: float, command: list[str]) -> None:
+    """Train, pick the best checkpoint, evaluate it, and write everything that a run folder holds."""
+    from rnnzoo.cli.evaluation import evaluate, load_best
+
+    model, data, trainer = cli.model, cli.datamodule, cli.trainer
+    if trainer.is_global_zero:
+        print(describe(cli), flush=True)
+    trainer.fit(model, datamodule=data)
+    if trainer.fast_dev_run:
+        return
+    if trainer.is_global_zero:
+        (folder / "config.yaml").write_text(cli.resolved(), encoding="utf-8")
+    load_best(model, trainer)
+    results = evaluate(model, data, trainer)
+    if not trainer.is_global_zero:
+        return
+    from rnnzoo.cli.run_report import write_run
+
+    write_run(cli, folder, results, seconds=time.perf_counter() - started, command=shlex.join(command))
+
+
+def describe(cli: ZooCLI) -> str:
+    """Return some lines on what is about to be trained, and on what."""
+    model = cli.model
+    facts: dict[str, Any] = dict(model.hparams)
+    parts = [type(model).__name__]
+    if "cell" in facts:
+        parts.append(f"cell {facts['cell']}, {facts['num_layers']} layer(s) of {facts['hidden_size']}")
+    parts.append(f"{sum(parameter.numel() for parameter in model.parameters()):,} parameters")
+    data = cli.datamodule.describe()
+    sizes = ", ".join(f"{count:,} {split}" for split, count in data.split_sizes.items())
+    lines = [", ".join(parts), f"data: {data.source} ({sizes})", *(f"note: {note}" for note in data.notes)]
+    return "\n".join(lines)

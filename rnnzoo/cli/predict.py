@@ -1,0 +1,101 @@
+"""``rnnzoo predict``: answer raw input, one JSON line a sample."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from rnnzoo.cli.arguments import sort_arguments
+from rnnzoo.errors import InputError
+
+SUMMARY = "answer raw input (text, JSONL or CSV) with a trained model, as JSONL"
+HELP = """usage: rnnzoo predict RUN_OR_MODEL [--input FILE] [--output FILE] [options]
+
+Answer raw input with a trained model, one JSON line a sample, in the order of the input. Input is read as it is
+answered, so it may be larger than memory.
+
+options, in any order:
+  --input FILE             what to answer; standard input if left out or -
+  --output FILE            a new file for the answers; standard output if left out or -
+  --format FORMAT          text (one sample a line; words of a tagger are split at blanks), jsonl or csv;
+                           by the name of the file if left out, and text on standard input
+  --column NAME            the column (csv) or key (jsonl) that holds the text, words or frames
+  --batch_size N           samples computed together (default 32)
+  --help                   this text
+"""
+OWN = ("input", "output", "format", "column", "batch_size")
+FORMATS = {".txt": "text", ".text": "text", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
+
+
+def run(argv: list[str]) -> int:
+    """Read, answer and write; return the exit code."""
+    arguments = sort_arguments(argv, own=OWN)
+    if not argv or {"--help", "-h"} & set(arguments.overrides):
+        print(HELP)
+        return 0
+    if arguments.positional is None:
+        raise InputError("rnnzoo predict", expected="a run folder or a model folder", got="none")
+    source, target = arguments.own.get("input", "-"), arguments.own.get("output", "-")
+    if source != "-" and not Path(source).is_file():
+        raise InputError(f"--input {source}", expected="a file", got="a folder" if Path(source).is_dir() else "nothing")
+    if target != "-" and Path(target).exists():
+        raise InputError(f"--output {target}", expected="a new file", got="one that exists")
+    batch_size = positive(arguments.own.get("batch_size", "32"), "--batch_size")
+
+    from rnnzoo.bundle import load
+    from rnnzoo.data.streams import read_samples
+
+    model = load(arguments.positional)
+    with open_source(source) as lines, open_target(target) as write:
+        samples = read_samples(
+            lines,
+            kind=model.processor.kind,
+            format=arguments.own.get("format") or FORMATS.get(Path(source).suffix, "text"),
+            column=arguments.own.get("column"),
+            features=getattr(model.processor, "features", None),
+            where=source if source != "-" else "standard input",
+        )
+        for answer in model.answer(samples, batch_size=batch_size):
+            write.write(json.dumps(answer, ensure_ascii=False) + "\n")
+    return 0
+
+
+def positive(text: str, where: str) -> int:
+    """Return a whole number of at least 1."""
+    if not text.isdigit() or int(text) < 1:
+        raise InputError(where, expected="a whole number of at least 1", got=repr(text))
+    return int(text)
+
+
+@contextlib.contextmanager
+def open_source(source: str) -> Iterator[Iterable[bytes]]:
+    """Open a file, or standard input, as lines of bytes."""
+    if source == "-":
+        yield sys.stdin.buffer
+    else:
+        with open(source, "rb") as file:
+            yield file
+
+
+@contextlib.contextmanager
+def open_target(target: str) -> Iterator[IO[Any]]:
+    """Open standard output, or a file that appears under its name only when it is whole."""
+    if target == "-":
+        yield sys.stdout
+        sys.stdout.flush()
+        return
+    path = Path(target)
+    if not path.parent.is_dir():
+        raise InputError(f"--output {target}", expected="a file in a folder that exists", got=f"no folder {path.parent}")
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with draft.open("w", encoding="utf-8") as file:
+            yield file
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,75 @@
+"""``rnnzoo test``: measure a trained model on data."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from rnnzoo.cli.arguments import sort_arguments
+from rnnzoo.errors import InputError
+
+SUMMARY = "measure a trained model on the test split of its data, or of other data"
+HELP = """usage: rnnzoo test RUN_OR_MODEL [--KEY VALUE ...]
+
+Measure a trained model: a run folder that `rnnzoo fit` left, or a model folder. The data are those of the training
+unless options say otherwise; tokenizers, labels and normalisation are always the model's own.
+
+options, in any order:
+  --data.KEY VALUE         an argument of the data, such as --data.path FOLDER or --data.test FILE
+  --trainer.KEY VALUE      an argument of Lightning's Trainer, such as --trainer.devices 2
+  --split NAME             train, validation or test (default test)
+  --output FILE            write metrics and definitions to a new JSON file
+  --help                   this text
+"""
+OWN = ("split", "output")
+PREFIXES = ("data", "trainer")
+SPLITS = ("validation", "test")
+
+
+def run(argv: list[str]) -> int:
+    """Measure and print; return the exit code."""
+    arguments = sort_arguments(argv, own=OWN, prefixes=PREFIXES)
+    if not argv or {"--help", "-h"} & set(arguments.overrides):
+        print(HELP)
+        return 0
+    if arguments.positional is None:
+        raise InputError("rnnzoo test", expected="a run folder or a model folder", got="none")
+    split = arguments.own.get("split", "test")
+    if split not in SPLITS:
+        raise InputError("--split", expected=f"one of {', '.join(SPLITS)}", got=repr(split))
+    output = Path(arguments.own["output"]) if "output" in arguments.own else None
+    if output is not None and output.exists():
+        raise InputError(f"--output {output}", expected="a new file", got="one that exists")
+
+    from rnnzoo.bundle import load, model_folder, read_config
+    from rnnzoo.cli.engine import build_for_test, quiet_lightning
+    from rnnzoo.cli.evaluation import evaluate, format_table
+
+    quiet_lightning()
+    model = load(arguments.positional)
+    recipe = read_config(model_folder(arguments.positional)).get("data")
+    data, trainer = build_for_test(recipe, arguments.configs, arguments.overrides)
+    data.processor = model.processor
+    sizes = data.describe().split_sizes
+    if not sizes.get(split):
+        raise InputError(
+            f"--split {split}", expected=f"a split of {data.describe().source}", got=f"splits {', '.join(sizes)}"
+        )
+    found = evaluate(model, data, trainer, splits=(split,))
+    if not trainer.is_global_zero:
+        return 0
+    description = data.describe()
+    print(f"data: {description.source} ({sizes[split]:,} in {split})")
+    for note in description.notes:
+        print(f"note: {note}")
+    print(format_table(found))
+    if output is not None:
+        values: dict[str, Any] = {
+            name: {"value": value, "definition": found.definitions[name]} for name, value in found.values[split].items()
+        }
+        draft = output.with_name(f".{output.name}.{os.getpid()}")
+        draft.write_text(json.dumps({"metrics": {split: values}}, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        os.replace(draft, output)
+    return 0

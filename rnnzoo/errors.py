@@ -1,0 +1,49 @@
+"""One format for every error that a user can cause, and the "did you mean" behind it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Something the user gave cannot be used.
+
+    The message always reads ``where: expected …, got …; what to do``. The command line prints it as one line and
+    exits with code 2; from Python it is a `ValueError`.
+
+    Args:
+        where: the file, argument, key or sample in question.
+        expected: what would have been right.
+        got: what came instead.
+        fix: what to do about it; left out where it is obvious.
+
+    >>> raise InputError("data.batch_size", expected="an integer of at least 1", got="0", fix="give 1 or more")
+    Traceback (most recent call last):
+    rnnzoo.errors.InputError: data.batch_size: expected an integer of at least 1, got 0; give 1 or more
+    """
+
+    def __init__(self, where: str, *, expected: str, got: str, fix: str = "") -> None:
+        super().__init__(f"{where}: expected {expected}, got {got}" + (f"; {fix}" if fix else ""))
+
+
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
+    """Return ``did you mean 'x'?`` for the nearest of `choices`, or an empty string if none is near.
+
+    >>> did_you_mean("lstmm", ["lstm", "gru"])
+    "did you mean 'lstm'?"
+    """
+    near = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}?" if near else ""
+
+
+def unknown_name(where: str, name: object, choices: Iterable[str]) -> InputError:
+    """Build the error for a name that is in no list, with all names and the nearest one.
+
+    >>> str(unknown_name("cell", "lstmm", ["gru", "lstm"]))
+    "cell: expected one of gru, lstm, got 'lstmm'; did you mean 'lstm'?"
+    """
+    names = sorted(choices)
+    return InputError(
+        where, expected=f"one of {', '.join(names)}", got=repr(name), fix=did_you_mean(str(name), names)
+    )

@@ -1,0 +1,133 @@
+"""Linear-chain conditional random field over right-padded sequences.
+
+score(y) = s_{y_1} + Σ_t e_{t,y_t} + Σ_t A_{y_{t-1},y_t} + z_{y_T},   p(y) = exp(score(y)) / Σ_{y'} exp(score(y'))
+
+All sums over tag sequences are in float32, whatever the emissions are. Axes: B batch, T time, C tags.
+
+Source: Lafferty, McCallum & Pereira 2001; as an output layer of recurrent networks: Lample et al. 2016.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from rnnzoo.batches import IGNORED
+from rnnzoo.lengths import last_valid, length_mask
+
+FORBIDDEN = -1e4  # the score of what cannot be: low enough to vanish, finite so that gradients stay so
+
+
+class Allowed(NamedTuple):
+    """Which tags may begin, follow each other, and end; nested lists of booleans or tensors."""
+
+    start: list[bool]  # [C]
+    transitions: list[list[bool]]  # [C from, C to]
+    end: list[bool]  # [C]
+
+
+class CRF(nn.Module):
+    """A linear-chain CRF.
+
+    Args:
+        num_tags: C.
+        allowed: transitions that may occur; the others are given no probability. None allows all.
+
+    >>> crf = CRF(num_tags=3)
+    >>> crf.decode(torch.zeros(2, 4, 3), torch.tensor([4, 2])).shape
+    torch.Size([2, 4])
+    """
+
+    def __init__(self, *, num_tags: int, allowed: Allowed | None = None) -> None:
+        super().__init__()
+        self.start = nn.Parameter(torch.empty(num_tags).uniform_(-0.1, 0.1))
+        self.transitions = nn.Parameter(torch.empty(num_tags, num_tags).uniform_(-0.1, 0.1))
+        self.end = nn.Parameter(torch.empty(num_tags).uniform_(-0.1, 0.1))
+        names = ("start_penalty", "transition_penalty", "end_penalty")
+        for name, mask in zip(names, allowed or (None, None, None), strict=True):
+            penalty = torch.zeros(()) if mask is None else (~torch.tensor(mask)).float() * FORBIDDEN
+            self.register_buffer(name, penalty, persistent=False)
+
+    def negative_log_likelihood(self, emissions: Tensor, tags: Tensor, lengths: Tensor) -> Tensor:
+        """Return -log p(tags) of each sequence in nats [B]; 0 for a sequence of length 0.
+
+        Args:
+            emissions: [B, T, C].
+            tags: [B, T]; at a valid position a negative tag is unknown, and all its possible values are summed over.
+            lengths: [B].
+        """
+        emissions = emissions.float()
+        wanted = tags.unsqueeze(-1) == torch.arange(emissions.shape[-1], device=tags.device)  # [B, T, C]
+        wanted = wanted | (tags < 0).unsqueeze(-1)
+        # A sequence with the tags known is the same sum over paths, with all other paths shut.
+        constrained = torch.where(wanted, emissions, emissions + FORBIDDEN * 10)
+        complete = not bool(((tags < 0) & length_mask(lengths, tags.shape[1])).any())
+        numerator = (
+            self._path_score(emissions, tags, lengths) if complete else self._log_partition(constrained, lengths)
+        )
+        return torch.where(lengths > 0, self._log_partition(emissions, lengths) - numerator, 0.0)
+
+    @torch.no_grad()
+    def decode(self, emissions: Tensor, lengths: Tensor) -> Tensor:
+        """Return the most probable tags [B, T] (Viterbi); IGNORED at and past each row's length."""
+        emissions = emissions.float()
+        steps = emissions.shape[1]
+        start, transitions, end = self._scores()
+        if steps == 0:
+            return emissions.new_zeros(emissions.shape[:2], dtype=torch.long)
+        score = start + emissions[:, 0]  # [B, C]
+        back = []
+        for t in range(1, steps):
+            best, origin = (score.unsqueeze(2) + transitions).max(1)  # [B, C]
+            score = torch.where((t < lengths).unsqueeze(1), best + emissions[:, t], score)
+            back.append(origin)
+        tag = (score + end).argmax(1)  # [B]
+        found = torch.full(emissions.shape[:2], IGNORED, dtype=torch.long, device=emissions.device)
+        for t in range(steps - 1, -1, -1):
+            valid = t < lengths
+            found[:, t] = torch.where(valid, tag, IGNORED)
+            if t > 0:
+                tag = torch.where(valid, back[t - 1].gather(1, tag.unsqueeze(1)).squeeze(1), tag)
+        return found
+
+    def marginals(self, emissions: Tensor, lengths: Tensor) -> Tensor:
+        """Return p(y_t = c) of each position [B, T, C]; zeros at and past each row's length."""
+        with torch.enable_grad():
+            # The derivative of log Z by an emission is the probability of its tag.
+            leaves = emissions.detach().float().requires_grad_()
+            total = self._log_partition(leaves, lengths).sum()
+            (probabilities,) = torch.autograd.grad(total, leaves)
+        return probabilities
+
+    def _scores(self) -> tuple[Tensor, Tensor, Tensor]:
+        return (
+            self.start.float() + self.start_penalty,
+            self.transitions.float() + self.transition_penalty,
+            self.end.float() + self.end_penalty,
+        )
+
+    def _log_partition(self, emissions: Tensor, lengths: Tensor) -> Tensor:
+        """Return log Z of each sequence [B]; 0 for a sequence of length 0."""
+        start, transitions, end = self._scores()
+        if emissions.shape[1] == 0:
+            return emissions.new_zeros(emissions.shape[0])
+        score = start + emissions[:, 0]  # [B, C]
+        for t in range(1, emissions.shape[1]):
+            after = torch.logsumexp(score.unsqueeze(2) + transitions, 1) + emissions[:, t]
+            score = torch.where((t < lengths).unsqueeze(1), after, score)
+        return torch.where(lengths > 0, torch.logsumexp(score + end, 1), 0.0)
+
+    def _path_score(self, emissions: Tensor, tags: Tensor, lengths: Tensor) -> Tensor:
+        """Return the score of the given tags [B]; 0 for a sequence of length 0."""
+        start, transitions, end = self._scores()
+        valid = length_mask(lengths, tags.shape[1])  # [B, T]
+        tags = tags.clamp(min=0)
+        if tags.shape[1] == 0:
+            return emissions.new_zeros(tags.shape[0])
+        unary = emissions.gather(2, tags.unsqueeze(2)).squeeze(2)  # [B, T]
+        pairs = transitions[tags[:, :-1], tags[:, 1:]]  # [B, T - 1]
+        score = (unary * valid).sum(1) + (pairs * valid[:, 1:]).sum(1)
+        last = last_valid(tags.unsqueeze(2), lengths).squeeze(1)  # [B]
+        return torch.where(lengths > 0, score + start[tags[:, 0]] + end[last], 0.0)

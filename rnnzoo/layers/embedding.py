@@ -1,0 +1,185 @@
+"""Vectors for words and for the characters of words."""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rnnzoo.errors import InputError, unknown_name
+from rnnzoo.layers.recurrent import Recurrent
+from rnnzoo.lengths import last_valid, length_mask
+
+PADDING = 0  # the id of padding in every vocabulary
+WIDTHS = (1, 6, 10, 16, 10**9)  # words are encoded in groups of about equal length
+
+
+class WordEmbedding(nn.Module):
+    """Vectors of tokens, with dropout on their numbers and on whole tokens.
+
+    A token that `word_dropout` takes has the zero vector, so it is told apart from an unknown one; all others keep
+    their scale.
+
+    Args:
+        vocabulary_size: V.
+        size: E, numbers per token.
+        dropout: dropout on the numbers.
+        word_dropout: share of tokens that are dropped as a whole in training.
+
+    Raises:
+        InputError: for a share outside [0, 1).
+    """
+
+    def __init__(
+        self, *, vocabulary_size: int, size: int, dropout: float = 0.0, word_dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        for name, share in (("dropout", dropout), ("word_dropout", word_dropout)):
+            if not 0 <= share < 1:
+                raise InputError(f"words.{name}", expected="a share of at least 0 and below 1", got=str(share))
+        self.size = size
+        self.dropout = dropout
+        self.word_dropout = word_dropout
+        self.table = nn.Embedding(vocabulary_size, size, padding_idx=PADDING)
+        bound = (3.0 / size) ** 0.5  # unit norm on average, whatever the size
+        with torch.no_grad():
+            self.table.weight.uniform_(-bound, bound)
+            self.table.weight[PADDING].zero_()
+
+    def load_vectors(self, vectors: Tensor) -> None:
+        """Copy pretrained vectors [V, E]; a row of NaN keeps the vector it has."""
+        with torch.no_grad():
+            found = ~vectors.isnan().any(1)  # [V]
+            self.table.weight[found] = vectors[found].to(self.table.weight)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Look up token ids [B, T] → [B, T, E]."""
+        vectors = self.table(tokens)
+        if self.training and self.word_dropout > 0:
+            kept = torch.rand(tokens.shape, device=tokens.device) >= self.word_dropout  # [B, T]
+            vectors = vectors * kept.unsqueeze(-1)
+        return F.dropout(vectors, self.dropout, self.training)
+
+
+class CharacterEmbedding(nn.Module):
+    """A vector for each word from its characters, so that unknown words have a form too.
+
+    ``rnn`` joins the last outputs of a bidirectional recurrent layer (Ling et al. 2015); ``cnn`` takes the maximum
+    over the word of convolutions of width 3 (Ma & Hovy 2016). Each word that occurs several times in a batch is
+    computed once.
+
+    Args:
+        vocabulary_size: V.
+        size: numbers per character.
+        output_size: O, numbers per word; even for ``rnn``.
+        kind: ``cnn`` or ``rnn``.
+        cell: the cell of ``rnn``.
+
+    Raises:
+        InputError: for an unknown kind or an odd size of ``rnn``.
+    """
+
+    def __init__(
+        self, *, vocabulary_size: int, size: int, output_size: int, kind: str = "cnn", cell: str = "lstm"
+    ) -> None:
+        super().__init__()
+        if kind not in ("cnn", "rnn"):
+            raise unknown_name("characters.kind", kind, ("cnn", "rnn"))
+        if kind == "rnn" and output_size % 2:
+            raise InputError("characters.output_size", expected="an even number for rnn", got=str(output_size))
+        self.output_size = output_size
+        self.table = nn.Embedding(vocabulary_size, size, padding_idx=PADDING)
+        self.recurrent: Recurrent | None = None
+        self.convolution: nn.Conv1d | None = None
+        if kind == "rnn":
+            self.recurrent = Recurrent(
+                cell=cell, input_size=size, hidden_size=output_size // 2, bidirectional=True
+            )
+        else:
+            self.convolution = nn.Conv1d(size, output_size, kernel_size=3, padding=1)
+
+    def forward(self, characters: Tensor) -> Tensor:
+        """Encode characters [B, T, W], padded on the right, → [B, T, O]; zeros for a word without characters."""
+        batch_size, steps, width = characters.shape
+        if batch_size * steps * width == 0:
+            return self.table.weight.new_zeros(batch_size, steps, self.output_size)
+        words, places = characters.reshape(-1, width).unique(dim=0, return_inverse=True)  # [N, W], [B·T]
+        lengths = (words != PADDING).sum(1)  # [N]
+        encoded = self.table.weight.new_zeros(len(words), self.output_size)  # [N, O]
+        for shortest, longest in zip(WIDTHS, WIDTHS[1:], strict=False):  # a few long words must not pad all others
+            rows = ((lengths >= shortest) & (lengths < longest)).nonzero().squeeze(1)
+            if len(rows):
+                group = self._encode(words[rows, : int(lengths[rows].max())], lengths[rows])
+                encoded = encoded.index_copy(0, rows, group.to(encoded.dtype))
+        return encoded[places].reshape(batch_size, steps, self.output_size)
+
+    def _encode(self, words: Tensor, lengths: Tensor) -> Tensor:
+        """Encode different words [N, W] of `lengths` [N], all above 0 → [N, O]."""
+        vectors = self.table(words)  # [N, W, E]
+        if self.recurrent is not None:
+            outputs, _ = self.recurrent(vectors, lengths)  # [N, W, O]
+            half = self.output_size // 2
+            return torch.cat([last_valid(outputs[..., :half], lengths), outputs[:, 0, half:]], dim=-1)
+        assert self.convolution is not None
+        outputs = self.convolution(vectors.transpose(1, 2)).transpose(1, 2)  # [N, W, O]
+        mask = length_mask(lengths, words.shape[1]).unsqueeze(-1)
+        return outputs.masked_fill(~mask, torch.finfo(outputs.dtype).min).amax(1)
+
+
+def load_text_vectors(path: str | Path, words: Sequence[str]) -> tuple[Tensor, int]:
+    """Read vectors of `words` from a text file in the format of GloVe, word2vec or fastText.
+
+    A line is a word and its numbers, separated by blanks; a first line of two numbers (count and size) is skipped.
+    A word that the file lacks takes its lower-case form's vector.
+
+    Args:
+        path: the file, plain or compressed (.gz, .xz).
+        words: V words in the order of their ids.
+
+    Returns:
+        The vectors [V, E], with NaN for the words that the file lacks, and how many it has.
+
+    Raises:
+        InputError: if the file is missing, or a line does not have as many numbers as the first.
+    """
+    wanted: dict[str, list[int]] = {}
+    for place, word in enumerate(words):
+        wanted.setdefault(word, []).append(place)
+        if word.lower() != word:
+            wanted.setdefault(word.lower(), []).append(place)
+    exact: dict[int, list[float]] = {}
+    lowered: dict[int, list[float]] = {}
+    size = 0
+    for number, line in enumerate(text_lines(path), start=1):
+        word, *fields = line.rstrip("\n").rstrip(" ").split(" ")
+        if number == 1 and len(fields) == 1:
+            continue
+        size = size or len(fields)
+        if len(fields) != size:
+            raise InputError(f"{path}, line {number}", expected=f"a word and {size} numbers", got=f"{len(fields)}")
+        for place in wanted.get(word, ()):
+            try:
+                numbers = [float(field) for field in fields]
+            except ValueError as error:
+                raise InputError(f"{path}, line {number}", expected="numbers", got=str(error)) from error
+            (exact if words[place] == word else lowered)[place] = numbers
+    vectors = torch.full((len(words), size), float("nan"))
+    for place, numbers in {**lowered, **exact}.items():
+        vectors[place] = torch.tensor(numbers)
+    return vectors, len({**lowered, **exact})
+
+
+def text_lines(path: str | Path) -> Iterator[str]:
+    """Yield the lines of a UTF-8 text file that may be compressed."""
+    openers = {".gz": gzip.open, ".xz": lzma.open}
+    opener = openers.get(Path(path).suffix, open)
+    try:
+        with opener(path, "rt", encoding="utf-8") as file:
+            yield from file
+    except (OSError, UnicodeDecodeError, EOFError, lzma.LZMAError) as error:
+        raise InputError(str(path), expected="a readable UTF-8 text file", got=str(error)) from error

@@ -1,0 +1,271 @@
+"""Recurrent layers: any cell, stacked, in one direction or both, on whatever backend can run it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rnnzoo.backends.native import zero_padding
+from rnnzoo.backends.select import choose
+from rnnzoo.cells import make_cell
+from rnnzoo.cells.base import Cell
+from rnnzoo.cells.wrappers import RecurrentDropout
+from rnnzoo.errors import InputError
+from rnnzoo.lengths import reverse_padded
+from rnnzoo.state import State, map_state
+
+States = tuple[State, ...]
+
+
+class Recurrent(nn.Module):
+    """A stack of recurrent layers over right-padded sequences.
+
+    The state is a tuple of cell states in torch's order: layer 0 forward, layer 0 backward, layer 1 forward, ...
+
+    Args:
+        cell: name of the cell; `rnnzoo.list_cells()` has them all.
+        input_size: I.
+        hidden_size: H, units per direction.
+        num_layers: L.
+        bidirectional: run a second cell from the end of each row to its start, and concatenate both outputs.
+        dropout: dropout on the outputs of all layers but the last.
+        recurrent_dropout: dropout on the hidden state that enters the recurrence, one mask a sequence.
+        locked_dropout: `dropout` keeps one mask for all steps of a sequence instead of one a step.
+        residual: add a layer's input to its output, in each layer where their sizes agree.
+        layer_norm: normalise the output of each layer (before the residual is added).
+        learn_initial_state: the state before the first step is a parameter (from zeros) instead of zeros.
+        backend: ``auto``, or the name of a backend that can run the cell.
+        cell_options: further arguments of the cell.
+
+    Raises:
+        InputError: for an unknown name, a value out of range, or options that make no sense together.
+
+    >>> layer = Recurrent(cell="gru", input_size=3, hidden_size=5, bidirectional=True)
+    >>> outputs, state = layer(torch.zeros(2, 4, 3), torch.tensor([4, 1]))
+    >>> outputs.shape, len(state), state[0].hidden.shape
+    (torch.Size([2, 4, 10]), 2, torch.Size([2, 5]))
+    """
+
+    def __init__(
+        self,
+        *,
+        cell: str = "lstm",
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        locked_dropout: bool = False,
+        residual: bool = False,
+        layer_norm: bool = False,
+        learn_initial_state: bool = False,
+        backend: str = "auto",
+        cell_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if num_layers < 1:
+            raise InputError("num_layers", expected="at least 1", got=str(num_layers))
+        for name, share in (("dropout", dropout), ("recurrent_dropout", recurrent_dropout)):
+            if not 0 <= share < 1:
+                raise InputError(name, expected="a share of at least 0 and below 1", got=str(share))
+        if dropout > 0 and num_layers == 1:
+            raise InputError(
+                "dropout", expected="0 for a single layer: it acts between layers", got=str(dropout), fix="add layers"
+            )
+        if locked_dropout and dropout == 0:
+            raise InputError("locked_dropout", expected="a dropout above 0 whose mask it locks", got="dropout 0")
+        self.cell_name = cell
+        self.backend = backend
+        self.bidirectional = bidirectional
+        self.num_layers = num_layers
+        self.dropout = dropout
+        self.locked_dropout = locked_dropout
+        self.residual = residual
+
+        cells: list[Cell] = []
+        sizes = [input_size]
+        for _ in range(num_layers):
+            for _ in range(1 + bidirectional):
+                inner = make_cell(cell, input_size=sizes[-1], hidden_size=hidden_size, **(cell_options or {}))
+                cells.append(RecurrentDropout(inner, dropout=recurrent_dropout) if recurrent_dropout > 0 else inner)
+            sizes.append(cells[-1].output_size * (1 + bidirectional))
+        self.cells = nn.ModuleList(cells)
+        self.input_size = input_size
+        self.output_size = sizes[-1]
+        if residual and all(before != after for before, after in zip(sizes, sizes[1:], strict=False)):
+            raise InputError(
+                "residual",
+                expected=f"a layer whose input is as large as its output of {self.output_size}",
+                got=f"layers with inputs of {sizes[:-1]}",
+                fix="add layers, or choose input_size equal to the output size",
+            )
+        choose(cells[0], backend)  # refuse now what cannot run later
+        self.norms = nn.ModuleList(nn.LayerNorm(size) for size in sizes[1:] if layer_norm)
+        self.initial = nn.ParameterList()
+        if learn_initial_state:
+            for each in cells:
+                map_state(self._learn, base_cell(each).initial_state(1))
+
+    def forward(
+        self, inputs: Tensor, lengths: Tensor | None = None, state: States | None = None
+    ) -> tuple[Tensor, States]:
+        """Run all layers.
+
+        Args:
+            inputs: [B, T, I], padded on the right.
+            lengths: [B] valid steps of each row; None means T for all.
+            state: the state before the first step; None takes `initial_state`.
+
+        Returns:
+            Outputs [B, T, O], exactly zero at and past each row's length, and the state after each row's last valid
+            step (for the backward direction: after its first).
+
+        Raises:
+            InputError: if the inputs are not [B, T, I].
+        """
+        if inputs.dim() != 3 or inputs.shape[-1] != self.input_size:
+            raise InputError(
+                "inputs of Recurrent", expected=f"shape [B, T, {self.input_size}]", got=str(list(inputs.shape))
+            )
+        state = self.initial_state(inputs.shape[0]) if state is None else state
+        directions = 1 + self.bidirectional
+        final: list[State] = []
+        for layer in range(self.num_layers):
+            if layer > 0:
+                inputs = self._drop(inputs)
+            outputs = []
+            for direction in range(directions):
+                place = layer * directions + direction
+                cell: Cell = self.cells[place]  # type: ignore[assignment]
+                run = choose(cell, self.backend).run
+                seen = reverse_padded(inputs, lengths) if direction else inputs
+                output, after = run(cell, seen, lengths, state[place])
+                outputs.append(reverse_padded(output, lengths) if direction else output)
+                final.append(after)
+            joined = torch.cat(outputs, dim=-1) if self.bidirectional else outputs[0]  # [B, T, O]
+            inputs = self._finish_layer(layer, inputs, joined, lengths)
+        return inputs, tuple(final)
+
+    def step(self, inputs: Tensor, state: States) -> tuple[Tensor, States]:
+        """Do one step of all layers: inputs [B, I] and state → outputs [B, O] and state.
+
+        Raises:
+            InputError: if the layers are bidirectional, since the backward direction begins at the end.
+        """
+        if self.bidirectional:
+            raise InputError("Recurrent.step", expected="layers of one direction", got="bidirectional layers")
+        outputs, after = self(inputs.unsqueeze(1), None, state)
+        return outputs[:, 0], after
+
+    def initial_state(self, batch_size: int) -> States:
+        """Return the state before the first step of `batch_size` sequences."""
+        learned = iter(self.initial)
+        states = []
+        for cell in self.cells:
+            inner = base_cell(cell).initial_state(batch_size)  # type: ignore[arg-type]
+            if len(self.initial):
+                inner = map_state(lambda field: next(learned).expand_as(field), inner)
+            states.append(cell.wrap(inner) if isinstance(cell, RecurrentDropout) else inner)
+        return tuple(states)
+
+    def load_torch(self, module: nn.RNNBase) -> None:
+        """Copy the weights of a `torch.nn.RNN`, `LSTM` or `GRU` of the same shape; its two biases are added up.
+
+        Raises:
+            InputError: if cell, sizes, depth or direction differ.
+        """
+        self._check_torch(module)
+        with torch.no_grad():
+            for cell, names in zip(self.cells, torch_names(module), strict=True):
+                weight, recurrent, *biases = (getattr(module, name) for name in names)
+                cell.input_weight.copy_(weight)
+                cell.recurrent_weight.copy_(recurrent)
+                first, second = biases or (torch.zeros_like(cell.bias), torch.zeros_like(cell.bias))
+                if self.cell_name == "gru":  # the candidate's second bias is inside the reset product
+                    size = cell.hidden_size
+                    cell.candidate_bias.copy_(second[2 * size :])
+                    second = torch.cat([second[: 2 * size], torch.zeros_like(second[2 * size :])])
+                cell.bias.copy_(first + second)
+
+    def to_torch(self) -> nn.RNNBase:
+        """Return a `torch.nn.RNN`, `LSTM` or `GRU` with the same weights and the same outputs.
+
+        Raises:
+            InputError: if torch has no such layer.
+        """
+        kinds = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN, "rnn_relu": nn.RNN}
+        if self.cell_name not in kinds or self.residual or len(self.norms) or len(self.initial):
+            raise InputError(
+                "Recurrent.to_torch",
+                expected=f"one of the cells {', '.join(kinds)} with no residual, layer norm or learned initial state",
+                got=f"cell {self.cell_name!r} or such an option",
+            )
+        options: dict[str, Any] = {"nonlinearity": "relu"} if self.cell_name == "rnn_relu" else {}
+        module = kinds[self.cell_name](
+            self.input_size,
+            base_cell(self.cells[0]).hidden_size,  # type: ignore[arg-type]
+            self.num_layers,
+            batch_first=True,
+            dropout=self.dropout,
+            bidirectional=self.bidirectional,
+            **options,
+        )
+        with torch.no_grad():
+            for wrapped, names in zip(self.cells, torch_names(module), strict=True):
+                cell: Any = base_cell(wrapped)  # type: ignore[arg-type]
+                weight, recurrent, first, second = (getattr(module, name) for name in names)
+                weight.copy_(cell.input_weight)
+                recurrent.copy_(cell.recurrent_weight)
+                first.copy_(cell.bias)
+                second.zero_()
+                if self.cell_name == "gru":
+                    second[2 * cell.hidden_size :].copy_(cell.candidate_bias)
+        return module.train(self.training)
+
+    def _learn(self, field: Tensor) -> Tensor:
+        self.initial.append(nn.Parameter(field[0].detach().clone()))
+        return field
+
+    def _finish_layer(self, layer: int, inputs: Tensor, outputs: Tensor, lengths: Tensor | None) -> Tensor:
+        if not len(self.norms) and not self.residual:
+            return outputs
+        if len(self.norms):
+            outputs = self.norms[layer](outputs)
+        if self.residual and inputs.shape[-1] == outputs.shape[-1]:
+            outputs = outputs + inputs
+        return zero_padding(outputs, lengths)
+
+    def _drop(self, outputs: Tensor) -> Tensor:
+        if self.locked_dropout and self.training:
+            mask = F.dropout(outputs.new_ones(outputs.shape[0], 1, outputs.shape[2]), self.dropout)  # [B, 1, O]
+            return outputs * mask
+        return F.dropout(outputs, self.dropout, self.training)
+
+    def _check_torch(self, module: nn.RNNBase) -> None:
+        mode = {"LSTM": "lstm", "GRU": "gru", "RNN_TANH": "rnn", "RNN_RELU": "rnn_relu"}[module.mode]
+        cell: Any = self.cells[0]
+        own = (self.cell_name, self.input_size, cell.hidden_size, self.num_layers, self.bidirectional, 0)
+        other = (
+            mode, module.input_size, module.hidden_size, module.num_layers, module.bidirectional, module.proj_size
+        )
+        if own != other or isinstance(cell, RecurrentDropout):
+            raise InputError(
+                "Recurrent.load_torch",
+                expected=f"(cell, input, hidden, layers, bidirectional, projection) = {own}, without recurrent dropout",
+                got=str(other),
+            )
+
+
+def base_cell(cell: Cell) -> Cell:
+    """Return the cell inside a `RecurrentDropout`, or the cell itself."""
+    return cell.cell if isinstance(cell, RecurrentDropout) else cell
+
+
+def torch_names(module: nn.RNNBase) -> list[list[str]]:
+    """Return the parameter names of each layer and direction of a torch layer: weights, then biases if it has any."""
+    return [list(names) for names in module._all_weights]

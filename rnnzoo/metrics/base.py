@@ -1,0 +1,114 @@
+"""The metric from which all others are made: counts of each sample, summed once."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+
+class SampleMetric(Metric, ABC):
+    """A metric that is a function of sums over samples.
+
+    The state is a table with a row for each sample: its id, and K numbers that are summed over the samples. Rows of
+    all processes are put together; a sample that a distributed sampler handed out twice counts once.
+
+    Args:
+        width: K.
+    """
+
+    full_state_update = False
+    rows: list[Tensor]
+
+    def __init__(self, *, width: int) -> None:
+        super().__init__()
+        self.width = width
+        # One empty row table to begin with: a process without samples must still take part when states are gathered.
+        self.add_state("rows", default=[], dist_reduce_fx="cat")
+        self.rows.append(self._empty())
+
+    @property
+    @abstractmethod
+    def definitions(self) -> dict[str, str]:
+        """What exactly each value is, by name, with its unit."""
+
+    @abstractmethod
+    def from_sums(self, sums: Tensor) -> dict[str, Tensor]:
+        """Return the values by name from the sums [K]."""
+
+    def update_rows(self, ids: Tensor, numbers: Tensor) -> None:
+        """Add the numbers [B, K] of samples with `ids` [B]."""
+        self.rows.append(torch.cat([ids.double().unsqueeze(1), numbers.detach().double()], dim=1))
+
+    def reset(self) -> None:
+        """Forget all samples."""
+        super().reset()
+        self.rows.append(self._empty())
+
+    def sums(self) -> Tensor:
+        """Return the sums [K] over different samples, added in the order of their ids."""
+        rows = torch.cat(list(self.rows)) if isinstance(self.rows, list) else self.rows  # [N, 1 + K]
+        rows = rows[rows[:, 0].argsort(stable=True)]
+        first = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
+        first[1:] = rows[1:, 0] != rows[:-1, 0]
+        return rows[first][:, 1:].sum(0)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return the values by name."""
+        return self.from_sums(self.sums())
+
+    def _empty(self) -> Tensor:
+        return torch.zeros(0, 1 + self.width, dtype=torch.float64, device=self.device)
+
+
+class MeanLoss(SampleMetric):
+    """The mean of a loss over items (words, texts, frames); label smoothing and class weights are never in it.
+
+    Args:
+        item: what is counted.
+        unit: what the loss is measured in.
+
+    >>> loss = MeanLoss(item="word")
+    >>> loss.update(torch.tensor([0, 1, 1]), torch.tensor([3.0, 1.0, 1.0]), torch.tensor([3, 1, 1]))
+    >>> float(loss.compute()["loss"])
+    1.0
+    """
+
+    def __init__(self, *, item: str, unit: str = "nats") -> None:
+        super().__init__(width=2)
+        self.item = item
+        self.unit = unit
+
+    def update(self, ids: Tensor, totals: Tensor, counts: Tensor) -> None:
+        """Add the summed losses and the item counts, all [B], of samples."""
+        self.update_rows(ids, torch.stack([totals.double(), counts.double()], dim=1))
+
+    def from_sums(self, sums: Tensor) -> dict[str, Tensor]:
+        """Return the mean."""
+        return {"loss": ratio(sums[0], sums[1])}
+
+    @property
+    def definitions(self) -> dict[str, str]:
+        """What the loss is."""
+        return {
+            "loss": f"mean loss per {self.item} in {self.unit}, without label smoothing and class weights; "
+            f"a {self.item} whose label training never saw has no loss"
+        }
+
+
+def ratio(part: Tensor, whole: Tensor) -> Tensor:
+    """Return part / whole, and NaN where there is nothing."""
+    return torch.where(whole == 0, torch.nan, part / whole.clamp(min=1e-300))
+
+
+def percent(part: Tensor, whole: Tensor) -> Tensor:
+    """Return 100 · part / whole, and 0 where there is nothing."""
+    return torch.where(whole == 0, 0.0, 100 * part / whole.clamp(min=1e-300))
+
+
+def f1_values(right: Tensor, predicted: Tensor, gold: Tensor) -> tuple[Any, Any, Any]:
+    """Return precision, recall and F1 in percent from counts; 0 where nothing was predicted or nothing is there."""
+    return percent(right, predicted), percent(right, gold), percent(2 * right, predicted + gold)

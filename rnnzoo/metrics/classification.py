@@ -1,0 +1,111 @@
+"""Right and wrong classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from rnnzoo.batches import IGNORED, UNSEEN
+from rnnzoo.metrics.base import SampleMetric, f1_values, percent
+
+
+class ClassificationCounts(SampleMetric):
+    """Accuracy and macro F1, with the confusion matrix behind them.
+
+    A target that training never saw (`UNSEEN`) is a mistake, whatever was predicted, and is counted; an `IGNORED`
+    one is left out.
+
+    Args:
+        labels: names of the C classes.
+        item: what is classified.
+
+    >>> counts = ClassificationCounts(labels=["a", "b"], item="text")
+    >>> counts.update(torch.tensor([0, 1]), torch.tensor([1, 1]), torch.tensor([1, 0]))
+    >>> float(counts.compute()["accuracy"])
+    50.0
+    """
+
+    def __init__(self, *, labels: Sequence[str], item: str) -> None:
+        # Rows: gold classes, then a row of unseen ones; columns: predicted classes.
+        super().__init__(width=(len(labels) + 1) * len(labels))
+        self.labels = list(labels)
+        self.item = item
+
+    def update(self, ids: Tensor, predicted: Tensor, targets: Tensor) -> None:
+        """Add predicted and gold classes [B] or [B, T]."""
+        classes = len(self.labels)
+        predicted, targets = predicted.reshape(len(ids), -1), targets.reshape(len(ids), -1)  # [B, N]
+        valid = targets != IGNORED
+        gold = torch.where(targets == UNSEEN, classes, targets)
+        place = torch.where(valid, gold * classes + predicted, self.width)  # [B, N]
+        counts = torch.zeros(len(ids), self.width + 1, dtype=torch.float64, device=ids.device)
+        counts.scatter_add_(1, place, torch.ones_like(place, dtype=torch.float64))
+        self.update_rows(ids, counts[:, :-1])
+
+    def matrix(self) -> Tensor:
+        """Return the counts [C + 1 gold, C predicted]; the last row is of labels that training never saw."""
+        return self.sums().reshape(len(self.labels) + 1, len(self.labels))
+
+    def from_sums(self, sums: Tensor) -> dict[str, Tensor]:
+        """Return accuracy, macro F1 and the number of unseen labels."""
+        matrix = sums.reshape(len(self.labels) + 1, len(self.labels))
+        right, predicted, gold = matrix[:-1].diagonal(), matrix.sum(0), matrix[:-1].sum(1)  # [C]
+        _, _, f1 = f1_values(right, predicted, gold)
+        present = (gold > 0).double()
+        return {
+            "accuracy": percent(right.sum(), matrix.sum()),
+            "macro_f1": (f1 * present).sum() / present.sum().clamp(min=1),
+            "unseen_labels": matrix[-1].sum(),
+        }
+
+    @property
+    def definitions(self) -> dict[str, str]:
+        """What the values are."""
+        return {
+            "accuracy": f"percent of {self.item}s whose most probable label is the gold one; "
+            "a gold label that training never saw counts as a mistake",
+            "macro_f1": "mean of the F1 (percent) of each label that occurs in the gold data",
+            "unseen_labels": f"number of {self.item}s whose gold label training never saw",
+        }
+
+
+class MultiLabel(SampleMetric):
+    """Sets of labels: F1 over decisions, and the share of sets that are exactly right.
+
+    Args:
+        labels: names of the C labels.
+    """
+
+    def __init__(self, *, labels: Sequence[str]) -> None:
+        super().__init__(width=3 * len(labels) + 2)
+        self.labels = list(labels)
+
+    def update(self, ids: Tensor, predicted: Tensor, targets: Tensor) -> None:
+        """Add predicted and gold sets, both [B, C] of 0/1."""
+        guess, gold = predicted.bool(), targets.bool()
+        exact = (guess == gold).all(1, keepdim=True)
+        columns = [guess & gold, guess, gold, exact, torch.ones_like(exact)]
+        self.update_rows(ids, torch.cat([column.double() for column in columns], dim=1))
+
+    def from_sums(self, sums: Tensor) -> dict[str, Tensor]:
+        """Return micro and macro F1 and the exact share."""
+        right, predicted, gold = sums[:-2].reshape(3, -1)  # [C] each
+        _, _, micro = f1_values(right.sum(), predicted.sum(), gold.sum())
+        _, _, macro = f1_values(right, predicted, gold)
+        present = (gold > 0).double()
+        return {
+            "micro_f1": micro,
+            "macro_f1": (macro * present).sum() / present.sum().clamp(min=1),
+            "exact_match": percent(sums[-2], sums[-1]),
+        }
+
+    @property
+    def definitions(self) -> dict[str, str]:
+        """What the values are."""
+        return {
+            "micro_f1": "F1 (percent) over all yes/no decisions of all labels, at probability 1/2",
+            "macro_f1": "mean of the F1 (percent) of each label that occurs in the gold data",
+            "exact_match": "percent of samples whose predicted set of labels is exactly the gold one",
+        }

@@ -1,0 +1,49 @@
+"""Errors of numbers."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rnnzoo.metrics.base import SampleMetric, ratio
+
+
+class RegressionError(SampleMetric):
+    """Mean absolute error, root mean squared error and R² over all numbers that have a target.
+
+    >>> errors = RegressionError()
+    >>> errors.update(torch.tensor([0]), torch.tensor([[1.0, 5.0]]), torch.tensor([[2.0, float("nan")]]))
+    >>> float(errors.compute()["mae"])
+    1.0
+    """
+
+    def __init__(self) -> None:
+        super().__init__(width=5)
+
+    def update(self, ids: Tensor, predicted: Tensor, targets: Tensor) -> None:
+        """Add predicted and gold numbers [B, ...]; a gold NaN is left out."""
+        predicted, targets = predicted.reshape(len(ids), -1).double(), targets.reshape(len(ids), -1).double()
+        given = ~targets.isnan()
+        targets = targets.nan_to_num()
+        error = torch.where(given, predicted - targets, 0.0)
+        columns = [given.double(), error.abs(), error.square(), targets, targets.square()]
+        self.update_rows(ids, torch.stack([column.sum(1) for column in columns], dim=1))
+
+    def from_sums(self, sums: Tensor) -> dict[str, Tensor]:
+        """Return the errors."""
+        count, absolute, squared, total, total_squared = sums
+        spread = total_squared - total.square() / count.clamp(min=1)
+        return {
+            "mae": ratio(absolute, count),
+            "rmse": ratio(squared, count).sqrt(),
+            "r2": 1 - ratio(squared, spread),
+        }
+
+    @property
+    def definitions(self) -> dict[str, str]:
+        """What the values are."""
+        return {
+            "mae": "mean absolute error, in the units of the data",
+            "rmse": "root of the mean squared error, in the units of the data",
+            "r2": "1 - squared error / squared deviation of the gold numbers from their mean",
+        }

@@ -1,0 +1,268 @@
+"""What all models share: the Lightning steps, written once.
+
+A model says how a batch becomes outputs, what its loss is, which metrics it has and how outputs read as text; the
+training, evaluation and prediction loops, the optimizer, clipping and logging are here.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any, TypeVar
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from rnnzoo.batches import Batch
+from rnnzoo.errors import InputError
+from rnnzoo.metrics.base import SampleMetric
+from rnnzoo.models.losses import Objective
+from rnnzoo.models.options import as_plain
+from rnnzoo.processors.base import Processor, load_processor
+
+OptimizerFactory = Callable[[Iterable], Optimizer]
+SchedulerFactory = Callable[[Optimizer], LRScheduler]
+ProcessorT = TypeVar("ProcessorT", bound=Processor)
+
+DEFAULT_GRADIENT_CLIP = 1.0  # the norm to which gradients are clipped if the Trainer says nothing
+
+
+class ZooModel(LightningModule, ABC):
+    """A recurrent model that knows its data only through a processor.
+
+    Gradients are clipped to a norm of 1 unless ``Trainer(gradient_clip_val=...)`` says otherwise; 0 turns it off. The
+    norm before clipping and the share of clipped steps are logged as ``train/gradient_norm`` and ``train/clipped``.
+    The loss is the mean over the valid items of the whole batch: of all processes, and of all accumulated batches.
+
+    Args:
+        processor: turns raw samples into batches; saved with the weights.
+        optimizer: builds the optimizer from the parameters.
+        lr_scheduler: builds the scheduler from the optimizer; stepped once an epoch. `ReduceLROnPlateau` watches the
+            validation loss in mode ``min`` and the selection metric in mode ``max``.
+    """
+
+    selection: tuple[str, str] = ("loss", "min")  # the validation metric that picks the best checkpoint, and its mode
+
+    def __init__(
+        self, *, processor: Processor, optimizer: OptimizerFactory, lr_scheduler: SchedulerFactory | None
+    ) -> None:
+        super().__init__()
+        self.processor = processor
+        self.optimizer_factory = optimizer
+        self.scheduler_factory = lr_scheduler
+        self.metrics = nn.ModuleDict()  # split → metric name → SampleMetric
+        self.results: dict[str, dict[str, float]] = {}  # split → metric → value, of the latest evaluation
+        self._window_first: Tensor | None = None  # item counts of the batches since the last optimizer step
+        self._window_total: Tensor | None = None
+
+    # What a model says about itself
+
+    @abstractmethod
+    def forward(self, batch: Any) -> Any:
+        """Turn a batch into outputs: logits, emissions, numbers."""
+
+    @abstractmethod
+    def objective(self, outputs: Any, batch: Any) -> Objective:
+        """Return the training loss of a batch as a sum and a count."""
+
+    @abstractmethod
+    def build_metrics(self) -> dict[str, SampleMetric]:
+        """Make the metrics of one split, by name."""
+
+    @abstractmethod
+    def update_metrics(self, metrics: Mapping[str, Any], outputs: Any, batch: Any) -> None:
+        """Count a batch into the metrics that `build_metrics` made."""
+
+    @abstractmethod
+    def answers(self, outputs: Any, batch: Any) -> list[dict[str, Any]]:
+        """Read the outputs as plain Python: one dict for each sample of the batch."""
+
+    # What every model does
+
+    @staticmethod
+    def plain_arguments(arguments: Mapping[str, Any], processor: Processor) -> dict[str, Any]:
+        """Return constructor arguments as JSON values: what a checkpoint and a model folder store."""
+        skipped = ("self", "__class__", "optimizer", "lr_scheduler")
+        plain = {name: as_plain(value) for name, value in arguments.items() if name not in skipped}
+        plain["processor"] = processor.to_json()
+        if isinstance(plain.get("words"), dict):
+            plain["words"]["vectors"] = None  # they are in the weights now; the file need not be there to load them
+        return plain
+
+    def definitions(self, split: str = "test") -> dict[str, str]:
+        """Return the exact definition of each metric, by name."""
+        found: dict[str, str] = {}
+        for metric in self.split_metrics(split).values():
+            found.update(metric.definitions)
+        return found
+
+    def split_metrics(self, split: str) -> nn.ModuleDict:
+        """Return the metrics of a split, made on first use."""
+        if split not in self.metrics:
+            self.metrics[split] = nn.ModuleDict(self.build_metrics()).to(self.device)
+        return self.metrics[split]  # type: ignore[return-value]
+
+    def answer(self, samples: Iterable[Mapping[str, Any]], *, batch_size: int = 32) -> Iterator[dict[str, Any]]:
+        """Answer raw samples in their order, one batch at a time; nothing else of a long stream is held.
+
+        Args:
+            samples: what the processor takes, such as ``{"text": "..."}``.
+            batch_size: samples that are computed together.
+
+        Raises:
+            InputError: if a sample is not what the processor takes.
+        """
+        rows = ({**self.processor.encode(sample), "id": place} for place, sample in enumerate(samples))
+        was_training = self.training
+        self.eval()
+        try:
+            while chunk := list(islice(rows, batch_size)):
+                batch = self.transfer_batch_to_device(self.processor.collate(chunk), self.device, 0)
+                with torch.inference_mode():
+                    found = self.answers(self(batch), batch)
+                yield from found
+        finally:
+            self.train(was_training)
+
+    # The Lightning steps
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """Return the mean loss of a batch, scaled so that the gradient is the mean over the global batch."""
+        total, count = self.objective(self(batch), batch)
+        sums = torch.stack([total.detach(), count.detach().to(total.dtype)])
+        processes = self.trainer.world_size
+        if processes > 1:
+            torch.distributed.all_reduce(sums)
+        mean = sums[0] / sums[1].clamp(min=1e-12)
+        if not torch.isfinite(mean):
+            raise self._non_finite(mean, batch)
+        self.log("train/loss", mean, on_step=False, on_epoch=True, prog_bar=True, batch_size=max(1, int(sums[1])))
+        if self._window_first is None or self._window_total is None:
+            self._window_first = self._window_total = sums[1]
+        else:
+            self._window_total = self._window_total + sums[1]
+        # DDP averages over processes and Lightning divides by the accumulation: undo both.
+        scale = processes * self.trainer.accumulate_grad_batches / self._window_first.clamp(min=1e-12)
+        return total * scale
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Turn the sum of gradients over accumulated batches into their mean over all items."""
+        if self._window_first is not None and self._window_total is not self._window_first:
+            scale = self._window_first / self._window_total
+            for parameter in self.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.mul_(scale)
+        self._window_first = self._window_total = None
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the gradients, and log their norm and whether they were clipped."""
+        limit = DEFAULT_GRADIENT_CLIP if gradient_clip_val is None else float(gradient_clip_val)
+        by_value = str(gradient_clip_algorithm or "norm").lower().endswith("value")
+        parameters = [parameter for parameter in self.parameters() if parameter.grad is not None]
+        norm = nn.utils.clip_grad_norm_(parameters, float("inf") if by_value or limit <= 0 else limit)
+        clipped = norm > limit if limit > 0 else torch.zeros_like(norm)
+        if by_value and limit > 0:
+            largest = torch.stack([parameter.grad.abs().max() for parameter in parameters])  # type: ignore[union-attr]
+            clipped = largest.max() > limit
+            nn.utils.clip_grad_value_(parameters, limit)
+        self.log_dict(
+            {"train/gradient_norm": norm, "train/clipped": clipped.float()}, on_step=False, on_epoch=True, batch_size=1
+        )
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        """Count a validation batch."""
+        self.update_metrics(self.split_metrics("val"), self(batch), batch)  # type: ignore[arg-type]
+
+    def test_step(self, batch: Batch, batch_index: int) -> None:
+        """Count a test batch."""
+        self.update_metrics(self.split_metrics("test"), self(batch), batch)  # type: ignore[arg-type]
+
+    def predict_step(self, batch: Batch, batch_index: int) -> list[dict[str, Any]]:
+        """Return the answers for a batch, each with its sample's id."""
+        ids = batch.ids.tolist()
+        found = self.answers(self(batch), batch)
+        return [{"id": number, **answer} for number, answer in zip(ids, found, strict=True)]
+
+    def on_validation_epoch_start(self) -> None:
+        """Start counting anew."""
+        self._start("val")
+
+    def on_test_epoch_start(self) -> None:
+        """Start counting anew."""
+        self._start("test")
+
+    def on_validation_epoch_end(self) -> None:
+        """Compute and log the validation metrics."""
+        self._finish("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Compute and log the test metrics."""
+        self._finish("test")
+
+    def configure_optimizers(self) -> Any:
+        """Build the optimizer, and the scheduler if there is one."""
+        optimizer = self.optimizer_factory([parameter for parameter in self.parameters() if parameter.requires_grad])
+        if self.scheduler_factory is None:
+            return optimizer
+        scheduler = self.scheduler_factory(optimizer)
+        settings: dict[str, Any] = {"scheduler": scheduler}
+        if isinstance(scheduler, ReduceLROnPlateau):
+            metric, mode = self.selection
+            settings["monitor"] = "val/loss" if scheduler.mode == "min" else f"val/{metric}"
+            if scheduler.mode == "max" and mode == "min":
+                raise InputError(
+                    "model.lr_scheduler.mode", expected="'min', since this model is selected by its loss", got="'max'"
+                )
+        return {"optimizer": optimizer, "lr_scheduler": settings}
+
+    def _start(self, split: str) -> None:
+        for metric in self.split_metrics(split).values():
+            metric.reset()
+
+    def _finish(self, split: str) -> None:
+        values: dict[str, float] = {}
+        for metric in self.split_metrics(split).values():
+            values.update({name: float(value) for name, value in metric.compute().items()})
+        if self.trainer.sanity_checking:
+            return
+        self.results[split] = values
+        shown = self.selection[0]
+        for name, value in values.items():
+            # The metrics are already the same on all processes: nothing is left to reduce.
+            self.log(f"{split}/{name}", value, prog_bar=split == "val" and name == shown, sync_dist=False)
+
+    def _non_finite(self, loss: Tensor, batch: Batch) -> InputError:
+        ids = batch.ids.tolist()
+        return InputError(
+            f"training step {self.global_step}",
+            expected="a finite loss",
+            got=f"{loss.item()} on the training samples with ids {ids}",
+            fix="look at these samples, lower the learning rate (--model.optimizer.lr) or clip gradients harder "
+            "(--trainer.gradient_clip_val 0.25)",
+        )
+
+
+def as_processor(value: Processor | Mapping[str, Any], kind: type[ProcessorT]) -> ProcessorT:
+    """Return `value` as a processor of `kind`; a dict is what `Processor.to_json` made.
+
+    Raises:
+        InputError: if it is a processor of another kind, that is, if the data does not fit the model.
+    """
+    processor = load_processor(value) if isinstance(value, Mapping) else value
+    if not isinstance(processor, kind):
+        raise InputError(
+            "model.processor",
+            expected=f"a {kind.__name__}",
+            got=type(processor).__name__,
+            fix="the data module of the recipe does not fit its model",
+        )
+    return processor

@@ -1,0 +1,50 @@
+"""Building the recurrent layers that a model's options describe."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from rnnzoo.errors import InputError
+from rnnzoo.layers import Recurrent, WordEmbedding
+from rnnzoo.layers.embedding import load_text_vectors
+from rnnzoo.models.options import RecurrentOptions, WordOptions
+from rnnzoo.text.tokenizer import Tokenizer
+
+
+def build_recurrent(
+    *, cell: str, input_size: int, hidden_size: int, num_layers: int, dropout: float, options: RecurrentOptions
+) -> Recurrent:
+    """Return the stack of recurrent layers; `dropout` is left out where there is nothing between layers to drop."""
+    return Recurrent(
+        cell=cell,
+        input_size=input_size,
+        hidden_size=hidden_size,
+        num_layers=num_layers,
+        dropout=dropout if num_layers > 1 else 0.0,
+        **dataclasses.asdict(options),
+    )
+
+
+def build_words(tokenizer: Tokenizer, options: WordOptions) -> WordEmbedding:
+    """Return the token embedding, started from pretrained vectors if the options name a file.
+
+    Raises:
+        InputError: if the vectors are not of the size that the options give, or none fits the vocabulary.
+    """
+    embedding = WordEmbedding(
+        vocabulary_size=tokenizer.vocabulary_size,
+        size=options.size,
+        dropout=options.dropout,
+        word_dropout=options.word_dropout,
+    )
+    if options.vectors is not None:
+        vectors, found = load_text_vectors(options.vectors, tokenizer.vocabulary)
+        if vectors.shape[1] != options.size or found == 0:
+            raise InputError(
+                "model.words.vectors",
+                expected=f"vectors of {options.size} numbers for words of the vocabulary",
+                got=f"vectors of {vectors.shape[1]} numbers, {found} of them for known words, in {options.vectors}",
+                fix="set --model.words.size to the size of the vectors",
+            )
+        embedding.load_vectors(vectors)
+    return embedding

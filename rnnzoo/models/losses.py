@@ -1,0 +1,57 @@
+"""Losses that know about padding, unseen labels, class weights and smoothing, as pure functions.
+
+Each returns a sum and a count, so that the mean can be taken over the valid items of a whole batch, however the batch
+is cut over processes and accumulation steps. Axes: B batch, T time, C classes, O outputs.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Objective(NamedTuple):
+    """A loss as it is summed: `total` / `count` is the mean that is minimised."""
+
+    total: Tensor  # scalar, with gradient
+    count: Tensor  # scalar: the items in the sum (or the sum of their weights)
+
+
+class SampleLosses(NamedTuple):
+    """Losses of single samples, for reporting: neither smoothed nor weighted."""
+
+    totals: Tensor  # [B]
+    counts: Tensor  # [B]
+
+
+def cross_entropy(
+    logits: Tensor, targets: Tensor, *, weights: Tensor | None = None, label_smoothing: float = 0.0
+) -> Objective:
+    """Cross-entropy in nats over the items whose target is a known class.
+
+    Args:
+        logits: [..., C].
+        targets: [...] class ids; a negative id (padding, or a label that training never saw) has no loss.
+        weights: [C] class weights; the count is then the sum of the weights.
+        label_smoothing: share of the target's probability that is spread evenly over the classes.
+    """
+    known = targets >= 0
+    logits, targets = logits[known].float(), targets[known]  # [N, C], [N]
+    total = F.cross_entropy(logits, targets, weight=weights, label_smoothing=label_smoothing, reduction="sum")
+    count = known.sum() if weights is None else weights[targets].sum()
+    return Objective(total, count.to(total.dtype))
+
+
+def sample_cross_entropy(logits: Tensor, targets: Tensor) -> SampleLosses:
+    """Negative log-likelihood in nats of each sample of `targets` [B, ...] under `logits` [B, ..., C]."""
+    known = targets >= 0
+    logs = logits.float().log_softmax(-1).gather(-1, targets.clamp(min=0).unsqueeze(-1)).squeeze(-1)  # [B, ...]
+    return SampleLosses(-torch.where(known, logs, 0.0).flatten(1).sum(1), known.flatten(1).sum(1))
+
+
+def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Squared differences of `outputs` and `targets` [..., O]; zero where the target is NaN (no target given)."""
+    return torch.where(targets.isnan(), 0.0, (outputs.float() - targets.nan_to_num()).square())

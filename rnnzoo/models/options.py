@@ -1,0 +1,116 @@
+"""Groups of model arguments that are used by more than one model.
+
+They are plain values, so that a model's hyper-parameters stay JSON; every model takes the dataclass or a dict of its
+fields.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from rnnzoo.errors import InputError, did_you_mean
+
+Options = TypeVar("Options")
+
+
+@dataclass(frozen=True)
+class RecurrentOptions:
+    """What a stack of recurrent layers can do beyond its cell, size and depth; see `rnnzoo.layers.Recurrent`.
+
+    Args:
+        bidirectional: run a second stack from the end to the start and concatenate both outputs.
+        recurrent_dropout: dropout on the hidden state that enters the recurrence, one mask a sequence.
+        locked_dropout: dropout between layers keeps one mask for all steps of a sequence.
+        residual: add a layer's input to its output where the sizes agree.
+        layer_norm: normalise the output of each layer.
+        learn_initial_state: the initial state is a parameter instead of zeros.
+        backend: how the cells are run: ``auto``, ``reference`` or ``native``.
+        cell_options: further arguments of the cell, such as ``{"forget_bias": 0.0}``.
+    """
+
+    bidirectional: bool = True
+    recurrent_dropout: float = 0.0
+    locked_dropout: bool = False
+    residual: bool = False
+    layer_norm: bool = False
+    learn_initial_state: bool = False
+    backend: str = "auto"
+    cell_options: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class WordOptions:
+    """How tokens become vectors.
+
+    Args:
+        size: numbers per token.
+        dropout: dropout on the vectors.
+        word_dropout: share of whole tokens whose vector is dropped in training.
+        vectors: a text file of pretrained vectors (GloVe, word2vec or fastText format, may be .gz or .xz).
+    """
+
+    size: int = 100
+    dropout: float = 0.0
+    word_dropout: float = 0.0
+    vectors: str | None = None
+
+
+@dataclass(frozen=True)
+class CharacterOptions:
+    """How the characters of a word become a vector beside the word's own.
+
+    Args:
+        kind: ``cnn`` (convolutions and a maximum over the word) or ``rnn`` (a bidirectional recurrent layer).
+        size: numbers per character.
+        output_size: numbers per word.
+        cell: the cell of the ``rnn`` kind; None takes the model's cell.
+    """
+
+    kind: str = "cnn"
+    size: int = 32
+    output_size: int = 64
+    cell: str | None = None
+
+
+@dataclass(frozen=True)
+class LossOptions:
+    """How the training loss differs from the plain negative log-likelihood; reported losses never differ.
+
+    Args:
+        label_smoothing: share of the target's probability that is spread evenly over all labels.
+        class_weights: label → weight in the training loss; a label that is not listed has weight 1.
+    """
+
+    label_smoothing: float = 0.0
+    class_weights: dict[str, float] | None = None
+
+
+def as_options(kind: type[Options], value: Options | Mapping[str, Any] | None, where: str) -> Options:
+    """Return `value` as an instance of the dataclass `kind`; None gives the defaults.
+
+    Raises:
+        InputError: if a key is not a field of `kind`.
+
+    >>> as_options(LossOptions, {"label_smoothing": 0.1}, "model.loss")
+    LossOptions(label_smoothing=0.1, class_weights=None)
+    """
+    if isinstance(value, kind):
+        return value
+    given = dict(value or {})  # type: ignore[call-overload]
+    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    for name in given:
+        if name not in names:
+            raise InputError(
+                f"{where}.{name}", expected=f"one of {', '.join(names)}", got=repr(name), fix=did_you_mean(name, names)
+            )
+    return kind(**given)
+
+
+def as_plain(value: Any) -> Any:
+    """Turn dataclasses into dicts, all the way down, so that the result is JSON."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    return value

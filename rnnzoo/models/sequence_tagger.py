@@ -1,0 +1,167 @@
+"""Many to many, aligned: one tag for each word."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rnnzoo.batches import IGNORED, TaggingBatch
+from rnnzoo.errors import InputError
+from rnnzoo.layers import CRF, CharacterEmbedding
+from rnnzoo.lengths import length_mask
+from rnnzoo.metrics import SampleMetric, SpanF1
+from rnnzoo.models.base import OptimizerFactory, SchedulerFactory, ZooModel, as_processor
+from rnnzoo.models.encoder import build_recurrent, build_words
+from rnnzoo.models.losses import Objective, SampleLosses
+from rnnzoo.models.options import CharacterOptions, LossOptions, RecurrentOptions, WordOptions, as_options
+from rnnzoo.models.tasks import ClassTask
+from rnnzoo.processors.tagging import TaggingProcessor
+from rnnzoo.text.tags import allowed_transitions
+
+
+class SequenceTagger(ZooModel):
+    """Tag every word of a sentence: parts of speech, named entities, slots.
+
+    word and character vectors [B, T, E] → recurrent layers [B, T, H or 2H] → emissions [B, T, C] → softmax or CRF
+
+    Args:
+        processor: the data's `TaggingProcessor`, or what its `to_json` made.
+        cell: name of the recurrent cell; `rnnzoo cells` lists them.
+        hidden_size: units per direction.
+        num_layers: recurrent layers.
+        dropout: dropout before the first and after the last recurrent layer, and between them.
+        words: how words become vectors.
+        characters: how characters become vectors, for data with characters; None leaves them out.
+        recurrent: further options of the recurrent layers.
+        crf: score whole sequences of tags with a linear-chain CRF instead of each tag alone. If the tags have a
+            scheme (BIO, BIOES), sequences that break it are excluded.
+        loss: label smoothing and class weights, for the softmax only.
+        optimizer: builds the optimizer from the parameters.
+        lr_scheduler: builds the scheduler from the optimizer.
+    """
+
+    def __init__(
+        self,
+        *,
+        processor: TaggingProcessor | dict[str, Any],
+        cell: str = "lstm",
+        hidden_size: int = 128,
+        num_layers: int = 1,
+        dropout: float = 0.3,
+        words: WordOptions | dict[str, Any] | None = None,
+        characters: CharacterOptions | dict[str, Any] | None = None,
+        recurrent: RecurrentOptions | dict[str, Any] | None = None,
+        crf: bool = False,
+        loss: LossOptions | dict[str, Any] | None = None,
+        optimizer: OptimizerFactory = torch.optim.Adam,
+        lr_scheduler: SchedulerFactory | None = None,
+    ) -> None:
+        arguments = dict(locals())
+        processor = as_processor(processor, TaggingProcessor)
+        super().__init__(processor=processor, optimizer=optimizer, lr_scheduler=lr_scheduler)
+        self.save_hyperparameters(self.plain_arguments(arguments, processor), logger=False)
+        self.processor: TaggingProcessor = processor
+        losses = as_options(LossOptions, loss, "model.loss")
+        if crf and losses != LossOptions():
+            raise InputError(
+                "model.loss",
+                expected="no label smoothing and no class weights with model.crf, which scores whole sequences",
+                got=str(losses),
+                fix="set --model.crf false or leave out model.loss",
+            )
+        self.task = ClassTask(labels=processor.tags.labels, loss=losses, item="word")
+
+        self.words = build_words(processor.words, as_options(WordOptions, words, "model.words"))
+        features = self.words.size
+        self.characters: CharacterEmbedding | None = None
+        if processor.characters is not None and characters is not None:
+            options = as_options(CharacterOptions, characters, "model.characters")
+            self.characters = CharacterEmbedding(
+                vocabulary_size=processor.characters.vocabulary_size,
+                size=options.size,
+                output_size=options.output_size,
+                kind=options.kind,
+                cell=options.cell or cell,
+            )
+            features += options.output_size
+        self.recurrent = build_recurrent(
+            cell=cell,
+            input_size=features,
+            hidden_size=hidden_size,
+            num_layers=num_layers,
+            dropout=dropout,
+            options=as_options(RecurrentOptions, recurrent, "model.recurrent"),
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(self.recurrent.output_size, len(processor.tags))
+        allowed = None if processor.scheme is None else allowed_transitions(processor.tags.labels, processor.scheme)
+        self.crf = CRF(num_tags=len(processor.tags), allowed=allowed) if crf else None
+        self.selection = ("accuracy", "max") if processor.scheme is None else ("f1", "max")
+
+    def forward(self, batch: TaggingBatch) -> Tensor:
+        """Return the emissions [B, T, C] of a batch."""
+        features = self.words(batch.words)  # [B, T, E]
+        if self.characters is not None:
+            assert batch.characters is not None
+            features = torch.cat([features, self.characters(batch.characters)], dim=-1)
+        hidden, _ = self.recurrent(self.dropout(features), batch.lengths)  # [B, T, H]
+        return self.head(self.dropout(hidden))  # [B, T, C]
+
+    def objective(self, outputs: Tensor, batch: TaggingBatch) -> Objective:
+        """Return the negative log-likelihood of the tags in nats, and the number of tags."""
+        assert batch.targets is not None
+        if self.crf is None:
+            return self.task.objective(outputs, batch.targets)
+        losses = self.sample_losses(outputs, batch)
+        return Objective(losses.totals.sum(), losses.counts.sum())
+
+    def sample_losses(self, outputs: Tensor, batch: TaggingBatch) -> SampleLosses:
+        """Return the negative log-likelihood of each sentence in nats, and its number of tags."""
+        assert batch.targets is not None
+        if self.crf is None:
+            return self.task.sample_losses(outputs, batch.targets)
+        return SampleLosses(
+            self.crf.negative_log_likelihood(outputs, batch.targets, batch.lengths), (batch.targets >= 0).sum(1)
+        )
+
+    def best_tags(self, outputs: Tensor, batch: TaggingBatch) -> Tensor:
+        """Return the most probable tags [B, T], IGNORED on the padding."""
+        if self.crf is not None:
+            return self.crf.decode(outputs, batch.lengths)
+        valid = length_mask(batch.lengths, outputs.shape[1])  # [B, T]
+        return torch.where(valid, outputs.argmax(-1), IGNORED)
+
+    def build_metrics(self) -> dict[str, SampleMetric]:
+        """Loss and accuracy per word; for a scheme of spans their precision, recall and F1."""
+        metrics = self.task.build_metrics()
+        if self.processor.scheme is not None:
+            metrics["spans"] = SpanF1()
+        return metrics
+
+    def update_metrics(self, metrics: Mapping[str, Any], outputs: Tensor, batch: TaggingBatch) -> None:
+        """Count a batch of tagged sentences."""
+        assert batch.targets is not None
+        predicted = self.best_tags(outputs, batch)
+        losses = self.sample_losses(outputs, batch)
+        metrics["loss"].update(batch.ids, losses.totals, losses.counts)
+        metrics["labels"].update(batch.ids, predicted, batch.targets)
+        if "spans" in metrics:
+            assert batch.tags is not None
+            metrics["spans"].update(batch.ids, self.tag_texts(predicted, batch.lengths), batch.tags)
+
+    def tag_texts(self, tags: Tensor, lengths: Tensor) -> list[list[str]]:
+        """Return tag ids [B, T] as the names of the valid ones, in the scheme of the data."""
+        rows = zip(tags.tolist(), lengths.tolist(), strict=True)
+        return [[self.processor.tags.labels[tag] for tag in row[:length]] for row, length in rows]
+
+    def answers(self, outputs: Tensor, batch: TaggingBatch) -> list[dict[str, Any]]:
+        """Return ``{"tags": [...]}`` for each sentence."""
+        return [{"tags": tags} for tags in self.tag_texts(self.best_tags(outputs, batch), batch.lengths)]
+
+    def tag(self, sentences: Iterable[Sequence[str]], *, batch_size: int = 32) -> list[list[str]]:
+        """Return the tags of sentences that are lists of words."""
+        samples = ({"tokens": list(sentence)} for sentence in sentences)
+        return [answer["tags"] for answer in self.answer(samples, batch_size=batch_size)]

@@ -1,0 +1,1 @@
+"""Tokenizers, label maps and tag schemes: text in, numbers out, and JSON for what they remember."""

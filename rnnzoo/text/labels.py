@@ -1,0 +1,45 @@
+"""Names of classes and their numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from rnnzoo.batches import UNSEEN
+
+
+class LabelMap:
+    """Labels in a fixed order.
+
+    Args:
+        labels: the names, without repeats.
+
+    >>> labels = LabelMap(["neg", "pos"])
+    >>> labels.id("pos"), labels.id("mixed") == UNSEEN, len(labels)
+    (1, True, 2)
+    """
+
+    def __init__(self, labels: Iterable[str]) -> None:
+        self.labels = list(labels)
+        self._ids = {label: place for place, label in enumerate(self.labels)}
+
+    @classmethod
+    def learn(cls, labels: Iterable[str]) -> LabelMap:
+        """Collect the labels that occur, sorted: numbers by value, names by letter."""
+        return cls(sorted(set(labels), key=_natural))
+
+    def id(self, label: str) -> int:
+        """Return the number of a label, or UNSEEN if training never saw it."""
+        return self._ids.get(label, UNSEEN)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.labels)
+
+
+def _natural(label: str) -> tuple[bool, float, str]:
+    try:
+        return (False, float(label), label)
+    except ValueError:
+        return (True, 0.0, label)
