@@ -97,6 +97,27 @@ class Tokenizer:
         bare.train_from_iterator(texts, trainer=trainer)
         return cls(bare.to_str())
 
+    @classmethod
+    def train_words(cls, words: Iterable[str], options: TokenizerOptions) -> Tokenizer:
+        """Learn a vocabulary of words that are given one by one and are not split any further.
+
+        Raises:
+            InputError: if the options ask for another kind of token.
+        """
+        if options.kind != "words":
+            raise InputError("words.kind", expected="'words', since each word has a tag", got=repr(options.kind))
+        bare = build(options)
+        bare.pre_tokenizer = None
+        texts = (word for word in words if word)
+        trainer = trainers.WordLevelTrainer(
+            vocab_size=options.max_size or 10**9,
+            min_frequency=options.min_count,
+            special_tokens=[PAD, UNKNOWN],
+            show_progress=False,
+        )
+        bare.train_from_iterator(texts, trainer=trainer)
+        return cls(bare.to_str())
+
     def encode(self, text: str) -> list[int]:
         """Return the ids of the tokens of a text."""
         return self._tokenizer.encode(text, add_special_tokens=False).ids

@@ -1,0 +1,386 @@
+"""What all data modules share: sources, splits, caching, batches."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import datasets
+import numpy as np
+from datasets.exceptions import DatasetGenerationError
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader, Dataset
+
+from rnnzoo.data.readers import Row
+from rnnzoo.data.sampler import LengthBucketSampler
+from rnnzoo.data.sources import SPLITS, Files, dataset_rows, file_rows, find_files, fingerprint, load_hub
+from rnnzoo.data.synthetic import SYNTHETIC, SyntheticTask
+from rnnzoo.errors import InputError, did_you_mean, unknown_name
+from rnnzoo.processors.base import Processor
+
+Sample = Mapping[str, Any]
+Place = tuple[str, str]  # a file (or a split of the Hub) and its format
+
+
+@dataclass(frozen=True)
+class DataDescription:
+    """Where data come from and what was done to them, for reports.
+
+    Args:
+        source: Hub id, folder or synthetic task.
+        revision: revision of the Hub, or file name → SHA-256.
+        split_sizes: split → samples.
+        notes: what was decided, in sentences.
+    """
+
+    source: str
+    revision: str | dict[str, str]
+    split_sizes: dict[str, int]
+    notes: list[str]
+
+
+class EncodedDataset(Dataset[Row]):
+    """Encoded rows, each with its place in the split as its id."""
+
+    def __init__(self, table: datasets.Dataset) -> None:
+        self.table = table
+        self.lengths: np.ndarray = np.asarray(table.with_format("numpy")["length"][:]) if len(table) else np.zeros(0)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, place: int) -> Row:
+        return {**self.table[place], "id": place}
+
+    def __getitems__(self, places: list[int]) -> list[Row]:
+        """Return several rows at once."""
+        return [{**row, "id": place} for place, row in zip(places, rows_of(self.table, places), strict=True)]
+
+
+def rows_of(table: datasets.Dataset, places: Sequence[int]) -> list[Row]:
+    """Return rows of a table as dicts."""
+    columns: dict[str, list[Any]] = table[[int(place) for place in places]]
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+class ZooData(LightningDataModule):
+    """Samples from the Hub, from files or from a synthetic task, as batches of about equal length.
+
+    Args:
+        hub: id of a data set of the Hugging Face Hub.
+        hub_config: its configuration.
+        revision: its revision, a tag or commit.
+        path: a folder or a file; takes the place of the Hub.
+        synthetic: name of a synthetic task; takes the place of both.
+        format: the format of the files; by their names if left out.
+        train: the file, or files with commas between, of the training split; by their names if left out.
+        validation: likewise.
+        test: likewise.
+        columns: what we call a column → what the data call it.
+        file_columns: names of the columns of files that have no header.
+        validation_fraction: share of the training split that becomes a validation split where there is none.
+        test_fraction: share of the training split that becomes a test split where there is none.
+        batch_size: sequences per batch and process.
+        max_tokens: padded tokens per batch and process; takes the place of `batch_size`.
+        limit: use only so many training samples.
+        num_workers: processes that make batches ahead of time; 0 makes them in the training process.
+        seed: of splits that are made, of synthetic tasks, and of the order of batches.
+    """
+
+    formats: tuple[str, ...]  # what files may be; the first stands for names that say nothing
+    canonical: ClassVar[tuple[str, ...]]  # our names of columns
+
+    def __init__(
+        self,
+        *,
+        hub: str | None = None,
+        hub_config: str | None = None,
+        revision: str | None = None,
+        path: str | None = None,
+        synthetic: str | None = None,
+        format: str | None = None,
+        train: str | None = None,
+        validation: str | None = None,
+        test: str | None = None,
+        columns: dict[str, str] | None = None,
+        file_columns: list[str] | None = None,
+        validation_fraction: float = 0.1,
+        test_fraction: float = 0.1,
+        batch_size: int = 32,
+        max_tokens: int | None = None,
+        limit: int | None = None,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        for name, share in (("validation_fraction", validation_fraction), ("test_fraction", test_fraction)):
+            if not 0 < share < 0.5:
+                raise InputError(f"data.{name}", expected="a share above 0 and below 0.5", got=str(share))
+        for name in columns or {}:
+            if name not in self.canonical:
+                raise unknown_name("data.columns", name, self.canonical)
+        self.hub, self.hub_config, self.revision = hub, hub_config, revision
+        self.path = path
+        self.synthetic = synthetic
+        self.format = format
+        self.named = {"train": train, "validation": validation, "test": test}
+        self.columns = {name: (columns or {}).get(name, name) for name in self.canonical}
+        self.file_columns = file_columns
+        self.fractions = {"validation": validation_fraction, "test": test_fraction}
+        self.batch_size, self.max_tokens = batch_size, max_tokens
+        self.limit = limit
+        self.num_workers = num_workers
+        self.seed = seed
+        self._raw: dict[str, datasets.Dataset] | None = None
+        self._encoded: dict[str, EncodedDataset] = {}
+        self._processor: Processor | None = None
+        self._description = DataDescription("", "", {}, [])
+
+    # What a data module says about itself
+
+    @abstractmethod
+    def samples(self, rows: Iterable[tuple[str, Row]], file: str) -> Iterator[Sample]:
+        """Turn rows of a file, or of a split of the Hub, into raw samples."""
+
+    def look(self, row: Row) -> None:
+        """See a first row of the data before any is read; for settings that depend on its columns."""
+
+    @abstractmethod
+    def learn_processor(self, train: datasets.Dataset) -> Processor:
+        """Learn vocabularies, labels and normalisation from raw training samples."""
+
+    def training_rows(self, table: datasets.Dataset) -> datasets.Dataset:
+        """Return the encoded training samples as they are trained on; cut into windows, for one."""
+        return table
+
+    # What users and models ask
+
+    @property
+    def processor(self) -> Processor:
+        """The processor, learnt from the training split on first use unless one was set."""
+        if self._processor is None:
+            self._processor = self.learn_processor(self.raw("train"))
+        return self._processor
+
+    @processor.setter
+    def processor(self, processor: Processor) -> None:
+        self._processor = processor
+        self._encoded = {}
+
+    def describe(self) -> DataDescription:
+        """Return where the data come from."""
+        self._load()
+        return self._description
+
+    def raw(self, split: str) -> datasets.Dataset:
+        """Return the raw samples of a split.
+
+        Raises:
+            InputError: if there is no such split.
+        """
+        splits = self._load()
+        if split not in splits:
+            raise unknown_name(f"split of {self._description.source}", split, splits)
+        return splits[split]
+
+    def encoded(self, split: str) -> EncodedDataset:
+        """Return the samples of a split as numbers, cached on disk by data, processor and version."""
+        if split not in self._encoded:
+            raw, processor = self.raw(split), self.processor
+            table = raw.map(
+                processor.encode,
+                remove_columns=raw.column_names,
+                new_fingerprint=fingerprint(raw._fingerprint, processor.checksum, "encode"),
+            )
+            self._encoded[split] = EncodedDataset(self.training_rows(table) if split == "train" else table)
+        return self._encoded[split]
+
+    @property
+    def best_scores(self) -> dict[str, dict[str, float]]:
+        """Split → metric → the best that any model can reach; for synthetic tasks only."""
+        if self.synthetic is None:
+            return {}
+        return {split: self._task().best(list(self.raw(split))) for split in ("validation", "test")}
+
+    # Lightning's side
+
+    def train_dataloader(self) -> DataLoader:
+        """Return shuffled batches, other ones each epoch."""
+        return self._loader("train")
+
+    def val_dataloader(self) -> DataLoader:
+        """Return the validation split, every sample once."""
+        return self._loader("validation")
+
+    def test_dataloader(self) -> DataLoader:
+        """Return the test split, every sample once."""
+        return self._loader("test")
+
+    def _loader(self, split: str) -> DataLoader:
+        encoded = self.encoded(split)
+        sampler = LengthBucketSampler(
+            encoded.lengths.tolist(),
+            batch_size=self.batch_size,
+            max_tokens=self.max_tokens,
+            shuffle=split == "train",
+            seed=self.seed,
+            rank=self.trainer.global_rank if self.trainer is not None else 0,
+            world_size=self.trainer.world_size if self.trainer is not None else 1,
+        )
+        return DataLoader(
+            encoded,
+            batch_sampler=sampler,
+            collate_fn=self.processor.collate,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+        )
+
+    # Loading
+
+    def _task(self) -> SyntheticTask:
+        assert self.synthetic is not None
+        task: SyntheticTask = SYNTHETIC[self.synthetic](seed=self.seed)
+        if set(task.columns) != set(self.canonical):
+            raise InputError(
+                "data.synthetic",
+                expected=f"a task with {' and '.join(self.canonical)}",
+                got=f"{self.synthetic!r} with {' and '.join(task.columns)}",
+                fix="use the recipe of that task",
+            )
+        return task
+
+    def _load(self) -> dict[str, datasets.Dataset]:
+        if self._raw is None:
+            datasets.disable_progress_bars()
+            notes: list[str] = []
+            if self.synthetic is not None:
+                task = self._task()
+                splits = {split: table_of(task.sample(split)) for split in SPLITS}
+                source, revision = f"synthetic task {self.synthetic}", f"seed {self.seed}"
+            elif self.path is not None:
+                splits, revision = self._load_files(self.path)
+                source = self.path
+            elif self.hub is not None:
+                splits, revision = self._load_hub()
+                source = self.hub + (f" ({self.hub_config})" if self.hub_config else "")
+            else:
+                raise InputError(
+                    "data", expected="a source: data.path, data.hub or data.synthetic", got="none",
+                    fix="give a folder or file of your own with --data.path",
+                )
+            splits = self._complete(splits, notes)
+            if self.limit is not None and self.limit < len(splits["train"]):
+                notes.append(f"only the first {self.limit} of {len(splits['train'])} training samples are used")
+                splits["train"] = splits["train"].select(range(self.limit))
+            for split, table in splits.items():
+                if len(table) == 0:
+                    raise InputError(f"{source}, split {split}", expected="at least one sample", got="none")
+            sizes = {split: len(splits[split]) for split in SPLITS if split in splits}
+            self._description = DataDescription(source, revision, sizes, notes)
+            self._raw = splits
+        return self._raw
+
+    def _load_files(self, path: str) -> tuple[dict[str, datasets.Dataset], dict[str, str]]:
+        files = find_files(path, format=self.format, allowed=self.formats, named=self.named)
+        first = files.splits["train"][0]
+        for _, row in file_rows(first, files.formats[first], self.file_columns):
+            self.look(row)
+            break
+        tables = {}
+        for split, paths in files.splits.items():
+            key = fingerprint(type(self).__name__, self._reading(), [each.name for each in paths], file_keys(files))
+            places = [(str(each), files.formats[each]) for each in paths]
+            tables[split] = self._build(places, key)
+        return tables, files.checksums
+
+    def _load_hub(self) -> tuple[dict[str, datasets.Dataset], str]:
+        assert self.hub is not None
+        tables = {}
+        loaded = load_hub(self.hub, self.hub_config, self.revision)
+        for _, row in dataset_rows(loaded["train"].select(range(1)), self.hub):
+            self.look(row)
+        for split, table in loaded.items():
+            key = fingerprint(type(self).__name__, self._reading(), table._fingerprint)
+            rows = dataset_rows(table, f"{self.hub} {split}")
+            tables[split] = from_generator(self.samples, {"rows": rows, "file": f"{self.hub} {split}"}, key)
+        return tables, self.revision or "the newest"
+
+    def _build(self, places: list[Place], key: str) -> datasets.Dataset:
+        return from_generator(self._generate, {"places": places}, key)
+
+    def _generate(self, places: list[Place]) -> Iterator[Sample]:
+        for path, format in places:
+            found = False
+            for sample in self.samples(file_rows(Path(path), format, self.file_columns), path):
+                found = True
+                yield sample
+            if not found:
+                raise InputError(path, expected=f"samples in the format {format}", got="none")
+
+    def _reading(self) -> list[Any]:
+        """Return the settings that change what is read: part of the fingerprint."""
+        return [self.columns, self.file_columns]
+
+    def _complete(self, splits: dict[str, datasets.Dataset], notes: list[str]) -> dict[str, datasets.Dataset]:
+        """Cut missing splits from the training split, by the seed."""
+        missing = [split for split in ("test", "validation") if split not in splits]
+        if not missing:
+            return splits
+        train = splits["train"]
+        order = np.random.default_rng(self.seed).permutation(len(train)).tolist()
+        total = len(order)
+        for split in missing:
+            share = max(1, round(total * self.fractions[split]))
+            if len(order) <= share:
+                raise InputError(
+                    "data", expected=f"enough training samples to make a {split} split", got=f"{total}",
+                    fix=f"name a file with --data.{split}",
+                )
+            chosen, order = sorted(order[:share]), order[share:]
+            splits[split] = train.select(chosen)
+            notes.append(
+                f"the data have no {split} split: {share} of {total} training samples were set aside (seed {self.seed})"
+            )
+        return {**splits, "train": train.select(sorted(order))}
+
+    def pick(self, row: Row, name: str, where: str) -> Any:
+        """Return the value of one of our columns in a row of the data.
+
+        Raises:
+            InputError: if the row has no such column, naming those that it has.
+        """
+        column = self.columns[name]
+        if column not in row:
+            raise InputError(
+                f"{where}: data.columns.{name}",
+                expected=f"one of {', '.join(row)}",
+                got=repr(column),
+                fix=did_you_mean(column, row) or f"say which with --data.columns.{name}",
+            )
+        return row[column]
+
+
+def file_keys(files: Files) -> list[str]:
+    """Return the checksums of files in the order of their names."""
+    return [files.checksums[name] for name in sorted(files.checksums)]
+
+
+def table_of(samples: list[Sample]) -> datasets.Dataset:
+    """Return samples in memory as a data set."""
+    return datasets.Dataset.from_list([dict(sample) for sample in samples])
+
+
+def from_generator(function: Any, arguments: dict[str, Any], key: str) -> datasets.Dataset:
+    """Build a data set from a generator, cached under `key`; an `InputError` inside comes out as itself."""
+    try:
+        return datasets.Dataset.from_generator(function, gen_kwargs=arguments, fingerprint=key)
+    except DatasetGenerationError as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, InputError):
+            cause = cause.__cause__
+        if cause is not None:
+            raise cause from None
+        raise

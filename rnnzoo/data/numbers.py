@@ -1,0 +1,78 @@
+"""Which columns of a table are inputs, and which the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rnnzoo.data.readers import Row
+from rnnzoo.errors import InputError, did_you_mean
+
+
+class NumberColumns:
+    """Inputs and answer of the rows of a table.
+
+    Args:
+        features: the input columns; None takes all but the answer whose value in the first row is a number.
+        targets: the columns to predict as numbers; None takes the label.
+        rename_labels: label of the data → label to use.
+        label: the column of the label.
+    """
+
+    def __init__(
+        self, features: list[str] | None, targets: list[str] | None, rename_labels: Mapping[str, str], *, label: str
+    ) -> None:
+        self.features = features
+        self.targets = targets
+        self.rename_labels = dict(rename_labels)
+        self.label = label
+
+    def look(self, row: Row) -> None:
+        """Choose the input columns by a first row, unless they were named."""
+        if self.features is None:
+            answers = self.targets or [self.label]
+            self.features = [name for name, value in row.items() if name not in answers and is_number(value)]
+
+    def split(self, row: Row, where: str) -> tuple[list[float], str | list[float]]:
+        """Return the inputs of a row and its answer: a label, or numbers.
+
+        Raises:
+            InputError: if a column is missing or holds no finite number.
+        """
+        inputs = [self._number(row, name, where) for name in self.features or ()]
+        if self.targets is not None:
+            return inputs, [self._number(row, name, where) for name in self.targets]
+        label = str(self._value(row, self.label, where))
+        return inputs, self.rename_labels.get(label, label)
+
+    def settings(self) -> list[Any]:
+        """Return what changes the result, as JSON values."""
+        return [self.features, self.targets, self.rename_labels]
+
+    def _value(self, row: Row, name: str, where: str) -> Any:
+        if name not in row:
+            raise InputError(
+                where, expected=f"a column among {', '.join(row)}", got=repr(name), fix=did_you_mean(name, row)
+            )
+        return row[name]
+
+    def _number(self, row: Row, name: str, where: str) -> float:
+        value = self._value(row, name, where)
+        if not is_number(value):
+            raise InputError(
+                f"{where}, column {name!r}", expected="a finite number", got=repr(value), fix="fill or drop such rows"
+            )
+        return float(value)
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a value is, or reads as, a finite number.
+
+    >>> is_number("2.5"), is_number("nan"), is_number("2015-02-04")
+    (True, False, False)
+    """
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return False
+    return number - number == 0

@@ -1,0 +1,201 @@
+"""Reading files row by row; every complaint names the file and the line."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import json
+import lzma
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rnnzoo.errors import InputError, unknown_name
+
+Row = dict[str, Any]
+COMPRESSIONS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
+CONLLU_COLUMNS = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
+BYTE_ORDER_MARK = "\ufeff"
+
+
+def open_bytes(path: Path) -> Iterator[bytes]:
+    """Yield the lines of a file that may be compressed (.gz, .xz).
+
+    Raises:
+        InputError: if the file cannot be read.
+    """
+    opener = COMPRESSIONS.get(path.suffix, open)
+    try:
+        with opener(path, "rb") as file:
+            yield from file
+    except (OSError, EOFError, lzma.LZMAError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(str(path), expected="a file that can be read", got=reason) from error
+
+
+def decode_lines(lines: Iterable[bytes], where: str, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
+    """Yield line numbers from 1 and lines without their end; a byte order mark is dropped.
+
+    Raises:
+        InputError: for bytes that are not text in `encoding`, with the line.
+    """
+    for number, line in enumerate(lines, start=1):
+        try:
+            text = line.decode(encoding)
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"{where}, line {number}",
+                expected=f"{codecs.lookup(encoding).name} text",
+                got=f"byte 0x{line[error.start]:02x} at place {error.start + 1}",
+                fix="save the file as UTF-8",
+            ) from error
+        yield number, (text.removeprefix(BYTE_ORDER_MARK) if number == 1 else text).rstrip("\r\n")
+
+
+def read_rows(path: Path, format: str, names: Sequence[str] | None = None) -> Iterator[tuple[str, Row]]:
+    """Yield the rows of a file, each with its place for error messages.
+
+    Args:
+        path: the file; its name may end in .gz or .xz.
+        format: one of `FORMATS`.
+        names: names of the columns of a file without a header (csv, tsv, conll).
+
+    Raises:
+        InputError: for an unknown format, or contents that do not fit it.
+    """
+    if format not in FORMATS:
+        raise unknown_name("data.format", format, FORMATS)
+    yield from FORMATS[format](decode_lines(open_bytes(path), str(path)), str(path), names)
+
+
+def read_delimited(
+    lines: Iterable[tuple[int, str]], where: str, names: Sequence[str] | None, delimiter: str = ","
+) -> Iterator[tuple[str, Row]]:
+    """Yield the rows of a table; a row may have one field more than the header, a row name, which is dropped."""
+    # Tab-separated files of corpora hold bare quotation marks.
+    quoting = csv.QUOTE_MINIMAL if delimiter == "," else csv.QUOTE_NONE
+    reader = csv.reader((line + "\n" for _, line in lines), delimiter=delimiter, quoting=quoting)
+    header = list(names) if names is not None else None
+    try:
+        for fields in reader:
+            if not fields:
+                continue
+            if header is None:
+                header = [field.strip() for field in fields]
+                continue
+            if len(fields) == len(header) + 1:
+                fields = fields[1:]
+            place = f"{where}, line {reader.line_num}"
+            if len(fields) != len(header):
+                raise InputError(place, expected=f"{len(header)} fields: {', '.join(header)}", got=f"{len(fields)}")
+            yield place, dict(zip(header, fields, strict=True))
+    except csv.Error as error:
+        raise InputError(f"{where}, line {reader.line_num}", expected="a table", got=str(error)) from error
+
+
+def read_tsv(
+    lines: Iterable[tuple[int, str]], where: str, names: Sequence[str] | None
+) -> Iterator[tuple[str, Row]]:
+    """Yield the rows of a tab-separated table."""
+    yield from read_delimited(lines, where, names, delimiter="\t")
+
+
+def read_jsonl(
+    lines: Iterable[tuple[int, str]], where: str, names: Sequence[str] | None
+) -> Iterator[tuple[str, Row]]:
+    """Yield one JSON object a line."""
+    for number, line in lines:
+        if not line.strip():
+            continue
+        place = f"{where}, line {number}"
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise InputError(place, expected="a JSON object", got=str(error)) from error
+        if not isinstance(row, dict):
+            raise InputError(place, expected="a JSON object", got=type(row).__name__)
+        yield place, row
+
+
+def read_text(
+    lines: Iterable[tuple[int, str]], where: str, names: Sequence[str] | None
+) -> Iterator[tuple[str, Row]]:
+    """Yield each line that is not empty as ``text``."""
+    for number, line in lines:
+        if line.strip():
+            yield f"{where}, line {number}", {"text": line.strip()}
+
+
+def read_conll(
+    lines: Iterable[tuple[int, str]], where: str, names: Sequence[str] | None
+) -> Iterator[tuple[str, Row]]:
+    """Yield sentences of a file with a word a line and blank lines between sentences: each column as a list.
+
+    The columns, separated by a tab or by blanks, are called by `names`; without them the first is ``tokens`` and the
+    last ``tags``. ``-DOCSTART-`` lines, and lines that begin with ``# ``, belong to no sentence.
+    """
+    words: list[list[str]] = []
+    first = 0
+    for number, line in _with_end(lines):
+        if line.strip() and not line.startswith(("-DOCSTART-", "# ")):
+            fields = line.rstrip().split("\t") if "\t" in line.strip() else line.split()
+            if not words:
+                first = number
+            expected = len(names) if names is not None else len(words[0]) if words else len(fields)
+            if len(fields) != expected:
+                raise InputError(f"{where}, line {number}", expected=f"{expected} columns", got=str(len(fields)))
+            words.append(fields)
+        elif words and not line.strip():
+            called = names or ["tokens", *(str(place) for place in range(1, len(words[0]) - 1)), "tags"]
+            columns = zip(*words, strict=True)
+            yield f"{where}, line {first}", {
+                name: list(column) for name, column in zip(called, columns, strict=False)
+            }
+            words = []
+
+
+def _with_end(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+    yield from lines
+    yield 0, ""
+
+
+def read_conllu(
+    lines: Iterable[tuple[int, str]], where: str, names: Sequence[str] | None
+) -> Iterator[tuple[str, Row]]:
+    """Yield sentences of a CoNLL-U file: each column as a list, ``form`` as ``tokens`` too.
+
+    Multi-word tokens (1-2) and empty nodes (8.1) are skipped: they have no tag of their own.
+    """
+    words: list[list[str]] = []
+    first = 0
+    for number, line in _with_end(lines):
+        if line.startswith("#"):
+            continue
+        if line.strip():
+            fields = line.split("\t")
+            if len(fields) != len(CONLLU_COLUMNS):
+                raise InputError(
+                    f"{where}, line {number}", expected=f"{len(CONLLU_COLUMNS)} columns", got=str(len(fields))
+                )
+            first = first or number
+            if fields[0].isdigit():
+                words.append(fields)
+        elif words:
+            columns: Row = {
+                name: list(column)
+                for name, column in zip(CONLLU_COLUMNS, zip(*words, strict=True), strict=True)
+            }
+            yield f"{where}, line {first}", {**columns, "tokens": columns["form"]}
+            words, first = [], 0
+
+
+Reader = Callable[[Iterable[tuple[int, str]], str, "Sequence[str] | None"], Iterator[tuple[str, Row]]]
+FORMATS: dict[str, Reader] = {
+    "csv": read_delimited,
+    "tsv": read_tsv,
+    "jsonl": read_jsonl,
+    "text": read_text,
+    "conll": read_conll,
+    "conllu": read_conllu,
+}

@@ -1,0 +1,111 @@
+"""Which samples make which batch: a pure function of seed, epoch, step, rank and number of processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from rnnzoo.errors import InputError
+
+POOL = 50  # batches whose samples are sorted by length together: enough to pad little, few enough to stay random
+
+
+class LengthBucketSampler(Sampler[list[int]]):
+    """Batches of samples of about equal length.
+
+    Training: the samples are shuffled, sorted by length within pools of some batches, cut into batches, and the
+    batches shuffled. All processes get the same number of batches; the last round is filled up from its beginning.
+    Evaluation: in order of length, every sample exactly once over all processes.
+
+    Args:
+        lengths: the length of each sample.
+        batch_size: samples per batch and process; or
+        max_tokens: largest batch and process in padded tokens (samples × longest).
+        shuffle: training order, else evaluation order.
+        seed: of the order.
+        rank: this process.
+        world_size: number of processes.
+
+    Raises:
+        InputError: unless one of batch_size and max_tokens is at least 1.
+
+    >>> list(LengthBucketSampler([3, 1, 2], batch_size=2, shuffle=False))
+    [[1, 2], [0]]
+    """
+
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        *,
+        batch_size: int | None = None,
+        max_tokens: int | None = None,
+        shuffle: bool,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if (max_tokens if max_tokens is not None else batch_size or 0) < 1:
+            raise InputError(
+                "data.batch_size", expected="at least 1, or data.max_tokens of at least 1", got=f"{batch_size}"
+            )
+        self.lengths = np.asarray(lengths, dtype=np.int64)
+        self.batch_size = batch_size or 1
+        self.max_tokens = max_tokens
+        self.shuffle = shuffle
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+        self._cached: tuple[int, list[list[int]]] = (-1, [])
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose batches are handed out."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[list[int]]:
+        batches = self.batches()
+        if self.shuffle and len(batches) % self.world_size:
+            batches = batches + batches[: self.world_size - len(batches) % self.world_size]
+        yield from batches[self.rank :: self.world_size]
+
+    def __len__(self) -> int:
+        count = len(self.batches())
+        if self.shuffle:
+            return -(-count // self.world_size)
+        return len(range(self.rank, count, self.world_size))
+
+    def batches(self) -> list[list[int]]:
+        """Return all batches of this epoch, of all processes."""
+        epoch = self.epoch if self.shuffle else 0
+        if self._cached[0] != epoch:
+            self._cached = (epoch, self._make(epoch))
+        return self._cached[1]
+
+    def _make(self, epoch: int) -> list[list[int]]:
+        if not self.shuffle:
+            return self._cut(np.argsort(self.lengths, kind="stable"))
+        random = np.random.default_rng([self.seed, epoch])
+        order = random.permutation(len(self.lengths))
+        usual = self.batch_size
+        if self.max_tokens is not None:
+            usual = max(1, int(self.max_tokens / max(1.0, float(self.lengths.mean()))))
+        pool = POOL * usual
+        batches = []
+        for start in range(0, len(order), pool):
+            chosen = order[start : start + pool]
+            batches += self._cut(chosen[np.argsort(self.lengths[chosen], kind="stable")])
+        return [batches[place] for place in random.permutation(len(batches))]
+
+    def _cut(self, order: np.ndarray) -> list[list[int]]:
+        if self.max_tokens is None:
+            return [order[start : start + self.batch_size].tolist() for start in range(0, len(order), self.batch_size)]
+        batches: list[list[int]] = []
+        for sample in order.tolist():  # rising lengths: the newest is the longest
+            longest = max(1, int(self.lengths[sample]))
+            if batches and (len(batches[-1]) + 1) * longest <= self.max_tokens:
+                batches[-1].append(sample)
+            else:
+                batches.append([sample])
+        return batches

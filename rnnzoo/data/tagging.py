@@ -1,0 +1,89 @@
+"""Sentences with a tag for each word."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import datasets
+
+from rnnzoo.data.base import Sample, ZooData
+from rnnzoo.data.readers import Row
+from rnnzoo.errors import InputError
+from rnnzoo.processors.tagging import TaggingProcessor
+from rnnzoo.text.labels import LabelMap
+from rnnzoo.text.tags import SCHEMES, convert
+from rnnzoo.text.tokenizer import Tokenizer, TokenizerOptions
+
+
+class TaggingData(ZooData):
+    """Sentences to be tagged.
+
+    Files are CoNLL columns (a word a line, a blank line between sentences), CoNLL-U, or tables (JSONL, Parquet) with
+    lists of words and tags; in CSV and TSV words and tags are separated by blanks.
+
+    Args:
+        words: how words are normalised; each is one token.
+        characters: how the characters of words are read; None leaves them out.
+        scheme: for tags that mark spans, the scheme that the model learns: ``bio`` or ``bioes``. The data may be in
+            any scheme (IOB1 too). None takes tags as they are.
+        source: where the data come from; see `ZooData`.
+    """
+
+    formats = ("conll", "conllu", "jsonl", "parquet", "csv", "tsv")
+    canonical = ("tokens", "tags")
+
+    def __init__(
+        self,
+        *,
+        words: TokenizerOptions = TokenizerOptions(),
+        characters: TokenizerOptions | None = TokenizerOptions(kind="characters"),
+        scheme: str | None = None,
+        **source: Any,
+    ) -> None:
+        super().__init__(**source)
+        if scheme not in (None, "bio", "bioes"):
+            raise InputError("data.scheme", expected="bio or bioes", got=repr(scheme), fix=f"data may be in {SCHEMES}")
+        self.words = words
+        self.characters = characters
+        self.scheme = scheme
+
+    def samples(self, rows: Iterable[tuple[str, Row]], file: str) -> Iterator[Sample]:
+        """Yield ``{"tokens", "tags"}``; rows of different lengths and empty sentences are refused."""
+        for where, row in rows:
+            tokens, tags = (words_of(self.pick(row, name, where)) for name in ("tokens", "tags"))
+            if len(tokens) != len(tags):
+                raise InputError(where, expected=f"as many tags as tokens, {len(tokens)}", got=f"{len(tags)} tags")
+            if not tokens:
+                raise InputError(where, expected="a sentence", got="one without words", fix="drop the row")
+            yield {"tokens": tokens, "tags": tags}
+
+    def learn_processor(self, train: datasets.Dataset) -> TaggingProcessor:
+        """Collect words, characters and tags."""
+        sentences = list(train["tokens"])
+        tags = list(train["tags"])
+        if self.scheme is not None:
+            tags = [convert(sentence, self.scheme) for sentence in tags]
+        labels = {tag for sentence in tags for tag in sentence}
+        if self.scheme is not None:  # a scheme's tags come in sets, whether training has seen them all or not
+            kinds = {tag.partition("-")[2] for tag in labels if "-" in tag}
+            prefixes = "BI" if self.scheme == "bio" else "BIES"
+            labels |= {"O", *(f"{prefix}-{kind}" for kind in kinds for prefix in prefixes)}
+        words = (word for sentence in sentences for word in sentence)
+        return TaggingProcessor(
+            words=Tokenizer.train_words(words, self.words),
+            characters=None
+            if self.characters is None
+            else Tokenizer.train((word for sentence in sentences for word in sentence), self.characters),
+            tags=LabelMap.learn(labels),
+            scheme=self.scheme,
+        )
+
+
+def words_of(value: Any) -> list[str]:
+    """Return a list of words, or the words of a text between blanks.
+
+    >>> words_of("The cat"), words_of(["New York"])
+    (['The', 'cat'], ['New York'])
+    """
+    return value.split() if isinstance(value, str) else [str(word) for word in value or []]

@@ -1,0 +1,83 @@
+"""Texts with a label, or with a set of labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import datasets
+
+from rnnzoo.data.base import Sample, ZooData
+from rnnzoo.data.readers import Row
+from rnnzoo.errors import InputError
+from rnnzoo.processors.text_classification import TextClassificationProcessor
+from rnnzoo.text.labels import LabelMap
+from rnnzoo.text.tokenizer import Tokenizer, TokenizerOptions
+
+
+class TextClassificationData(ZooData):
+    """Texts to be classified.
+
+    Files are tables (CSV, TSV, JSONL, Parquet) with the columns ``text`` and ``label``, or, with
+    ``class_per_file: true``, one text file for each class with a sample a line.
+
+    Args:
+        tokenizer: what a token is.
+        multi_label: a sample has a list of labels; in tables of text they are separated by `label_separator`.
+        label_separator: what stands between the labels of a sample.
+        class_per_file: each text file holds the samples of the class that it is named after.
+        max_length: the longest text in tokens; of longer ones the beginning is kept, and the report says how many.
+        source: where the data come from; see `ZooData`.
+    """
+
+    formats: tuple[str, ...] = ("csv", "tsv", "jsonl", "parquet")
+    canonical = ("text", "label")
+
+    def __init__(
+        self,
+        *,
+        tokenizer: TokenizerOptions = TokenizerOptions(),
+        multi_label: bool = False,
+        label_separator: str = ",",
+        class_per_file: bool = False,
+        max_length: int | None = None,
+        **source: Any,
+    ) -> None:
+        super().__init__(**source)
+        self.tokenizer_options = tokenizer
+        self.multi_label = multi_label
+        self.label_separator = label_separator
+        self.class_per_file = class_per_file
+        self.max_length = max_length
+        if class_per_file:
+            self.formats = ("text",)
+
+    def samples(self, rows: Iterable[tuple[str, Row]], file: str) -> Iterator[Sample]:
+        """Yield ``{"text", "label"}``; an empty text is refused."""
+        for where, row in rows:
+            text = str(self.pick(row, "text", where))
+            if not text.strip():
+                raise InputError(where, expected="a text", got="an empty one", fix="drop the row")
+            label = Path(file).name.split(".")[0] if self.class_per_file else self.pick(row, "label", where)
+            if self.multi_label:
+                parts = label if isinstance(label, list) else str(label).split(self.label_separator)
+                yield {"text": text, "label": [str(part).strip() for part in parts if str(part).strip()]}
+            elif label is None or str(label) == "":
+                raise InputError(where, expected="a label", got="none", fix="drop the row")
+            else:
+                yield {"text": text, "label": str(label)}
+
+    def learn_processor(self, train: datasets.Dataset) -> TextClassificationProcessor:
+        """Train the tokenizer and collect the labels."""
+        labels = train["label"]
+        names = (name for label in labels for name in label) if self.multi_label else iter(labels)
+        return TextClassificationProcessor(
+            tokenizer=Tokenizer.train(train["text"], self.tokenizer_options),
+            labels=LabelMap.learn(names),
+            multi_label=self.multi_label,
+            max_length=self.max_length,
+        )
+
+    def _reading(self) -> list[Any]:
+        return [*super()._reading(), self.multi_label, self.label_separator, self.class_per_file]

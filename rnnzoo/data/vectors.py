@@ -1,0 +1,67 @@
+"""Fixed-size inputs with a label, or with numbers to predict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import datasets
+
+from rnnzoo.data.base import Sample, ZooData
+from rnnzoo.data.numbers import NumberColumns
+from rnnzoo.data.readers import Row
+from rnnzoo.processors.normalisation import Normalisation
+from rnnzoo.processors.vectors import VectorProcessor
+from rnnzoo.text.labels import LabelMap
+
+
+class VectorData(ZooData):
+    """Rows of numbers to be classified, one sample a row of a table.
+
+    Args:
+        features: the columns that are inputs; None takes all but the label whose first value is a number.
+        targets: the columns to predict as numbers; None classifies by the column ``label``.
+        rename_labels: labels of the data → labels to use, for misspellings and for merging classes.
+        source: where the data come from; see `ZooData`.
+    """
+
+    formats = ("csv", "tsv", "jsonl", "parquet")
+    canonical = ("vector", "label")
+
+    def __init__(
+        self,
+        *,
+        features: list[str] | None = None,
+        targets: list[str] | None = None,
+        rename_labels: dict[str, str] | None = None,
+        **source: Any,
+    ) -> None:
+        super().__init__(**source)
+        self.numbers = NumberColumns(features, targets, rename_labels or {}, label=self.columns["label"])
+
+    def look(self, row: Row) -> None:
+        """Choose the input columns."""
+        self.numbers.look(row)
+
+    def samples(self, rows: Iterable[tuple[str, Row]], file: str) -> Iterator[Sample]:
+        """Yield ``{"vector", "label"}``."""
+        for where, row in rows:
+            inputs, answer = self.numbers.split(row, where)
+            yield {"vector": inputs, "label": answer}
+
+    def learn_processor(self, train: datasets.Dataset) -> VectorProcessor:
+        """Measure the inputs and collect the labels."""
+        answers = train["label"][:]
+        vectors = train["vector"][:]
+        features = self.numbers.features or [f"x{place}" for place in range(len(vectors[0]))]
+        if isinstance(answers[0], str):
+            labels, targets_scale = LabelMap.learn(answers), None
+        else:
+            names = self.numbers.targets or [f"y{place}" for place in range(len(answers[0]))]
+            labels, targets_scale = None, Normalisation.learn(names, [answers])
+        return VectorProcessor(
+            inputs_scale=Normalisation.learn(features, [vectors]), labels=labels, targets_scale=targets_scale
+        )
+
+    def _reading(self) -> list[Any]:
+        return [*super()._reading(), *self.numbers.settings()]

@@ -1,0 +1,101 @@
+"""What a processor is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from rnnzoo.batches import Batch
+from rnnzoo.errors import InputError
+from rnnzoo.processors import PROCESSORS
+from rnnzoo.text.tokenizer import PAD_ID
+
+VERSION = 1  # of what `encode` makes: part of the fingerprint of cached data
+Row = dict[str, Any]  # an encoded sample: lists of numbers, by name
+
+
+class Processor(ABC):
+    """Turns raw samples into rows of numbers, and rows into batches; remembers all it needs as JSON.
+
+    A raw sample is a mapping with the names in `inputs` and, unless it is there to be answered, `answer`.
+    """
+
+    kind: ClassVar[str]
+    inputs: ClassVar[tuple[str, ...]]
+    answer: ClassVar[str]
+
+    @abstractmethod
+    def encode(self, sample: Mapping[str, Any]) -> Row:
+        """Turn a raw sample into numbers; `length` in the row is what batches are bucketed by.
+
+        Raises:
+            InputError: if the sample is not what `inputs` and `answer` promise.
+        """
+
+    @abstractmethod
+    def collate(self, rows: Sequence[Row]) -> Batch:
+        """Put rows, each with its `id`, into a batch; targets are None if a row has none."""
+
+    @abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """Return all that this processor is, as JSON values with its kind."""
+
+    @classmethod
+    @abstractmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Processor:
+        """Make a processor from what `to_json` gave."""
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of the JSON and of the version of the encoding."""
+        text = json.dumps([VERSION, self.to_json()], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def load_processor(values: Mapping[str, Any]) -> Processor:
+    """Make the processor that `to_json` described.
+
+    Raises:
+        InputError: if the kind is unknown or a key is missing.
+    """
+    try:
+        return PROCESSORS[values["kind"]].from_json(values)
+    except KeyError as error:
+        raise InputError("processor", expected=f"JSON with the key {error}", got=f"keys {list(values)}") from error
+
+
+def row_ids(rows: Sequence[Row]) -> Tensor:
+    """Return the ids of rows as [B]."""
+    return torch.tensor([row["id"] for row in rows], dtype=torch.int64)
+
+
+def pad(lists: Sequence[Sequence[Any]], value: float = PAD_ID, dtype: torch.dtype = torch.int64) -> Tensor:
+    """Return lists of numbers, padded on the right to the longest, as [B, T].
+
+    >>> pad([[3], [4, 5]])
+    tensor([[3, 0],
+            [4, 5]])
+    """
+    longest = max((len(each) for each in lists), default=0)
+    padded = [[*each, *[value] * (longest - len(each))] for each in lists]
+    return torch.tensor(padded, dtype=dtype).reshape(len(lists), longest)
+
+
+def need(sample: Mapping[str, Any], name: str, kind: type | tuple[type, ...], expected: str) -> Any:
+    """Return a value of a raw sample.
+
+    Raises:
+        InputError: if it is missing or of another kind.
+    """
+    if name not in sample:
+        raise InputError("sample", expected=f"{expected} under {name!r}", got=f"keys {list(sample)}")
+    value = sample[name]
+    if not isinstance(value, kind):
+        raise InputError(f"sample, {name!r}", expected=expected, got=repr(value)[:80])
+    return value

@@ -1,0 +1,95 @@
+"""Numbers brought to mean 0 and deviation 1, by what the training part showed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from rnnzoo.errors import InputError
+
+
+class Normalisation:
+    """Names of numbers with their means and deviations.
+
+    Args:
+        names: I names.
+        mean: I means.
+        deviation: I standard deviations; 1 for a number that never changed.
+    """
+
+    def __init__(self, *, names: Sequence[str], mean: Sequence[float], deviation: Sequence[float]) -> None:
+        self.names = list(names)
+        self.mean = [float(value) for value in mean]
+        self.deviation = [float(value) for value in deviation]
+
+    @classmethod
+    def learn(cls, names: Sequence[str], tables: Iterable[Sequence[Sequence[float]]]) -> Normalisation:
+        """Measure mean and deviation over all rows of all tables [N, I]; NaN is left out."""
+        count, total, squares = np.zeros(len(names)), np.zeros(len(names)), np.zeros(len(names))
+        shift: np.ndarray | None = None
+        for table in tables:
+            rows = np.asarray(table, dtype=np.float64).reshape(-1, len(names))
+            given = ~np.isnan(rows)
+            if shift is None and given.any(0).all():
+                shift = np.nanmean(rows, axis=0)  # near the mean, so that squares lose no digits
+            rows = np.where(given, rows - (0.0 if shift is None else shift), 0.0)
+            count += given.sum(0)
+            total += rows.sum(0)
+            squares += (rows**2).sum(0)
+        count = np.maximum(count, 1)
+        mean = total / count
+        deviation = np.sqrt(np.maximum(squares / count - mean**2, 0.0))
+        deviation[deviation < 1e-12] = 1.0
+        return cls(names=names, mean=mean + (0.0 if shift is None else shift), deviation=deviation)
+
+    def apply(self, table: Sequence[Sequence[float]], where: str) -> np.ndarray:
+        """Return a table [N, I] of raw numbers as normalised float32.
+
+        Raises:
+            InputError: if rows are of another width or not numbers.
+        """
+        try:
+            rows = np.asarray(table, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise InputError(where, expected=f"rows of {len(self.names)} numbers", got=str(error)) from error
+        rows = rows.reshape(0, len(self.names)) if rows.size == 0 else rows
+        if rows.ndim != 2 or rows.shape[1] != len(self.names):
+            raise InputError(
+                where,
+                expected=f"rows of {len(self.names)} numbers: {', '.join(self.names)}",
+                got=f"shape {list(rows.shape)}",
+            )
+        return ((rows - self.mean) / self.deviation).astype(np.float32)
+
+    def restore(self, numbers: Tensor) -> Tensor:
+        """Return normalised numbers [..., I] in their own units."""
+        return numbers * numbers.new_tensor(self.deviation) + numbers.new_tensor(self.mean)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return names, means and deviations."""
+        return {"names": self.names, "mean": self.mean, "deviation": self.deviation}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Normalisation:
+        """Make a normalisation from what `to_json` gave."""
+        return cls(names=values["names"], mean=values["mean"], deviation=values["deviation"])
+
+
+def refuse_nan(rows: np.ndarray, names: Sequence[str], where: str) -> None:
+    """Refuse NaN and infinite numbers among inputs.
+
+    Raises:
+        InputError: naming the first row and column.
+    """
+    bad = np.argwhere(~np.isfinite(rows))
+    if len(bad):
+        row, column = bad[0]
+        raise InputError(
+            f"{where}, row {row}, column {names[column]!r}",
+            expected="a finite number",
+            got=str(rows[row, column]),
+            fix="fill or drop such rows",
+        )

@@ -1,0 +1,99 @@
+"""Sentences of words and their tags."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from rnnzoo.batches import IGNORED, TaggingBatch
+from rnnzoo.errors import InputError
+from rnnzoo.processors.base import Processor, Row, need, pad, row_ids
+from rnnzoo.text.labels import LabelMap
+from rnnzoo.text.tags import convert
+from rnnzoo.text.tokenizer import Tokenizer
+
+
+class TaggingProcessor(Processor):
+    """``{"tokens": [str], "tags": [str]}`` ↔ `TaggingBatch`.
+
+    Args:
+        words: gives each word an id.
+        characters: gives each character of a word an id; None leaves characters out.
+        tags: the tags, in the scheme of the model.
+        scheme: the scheme of tags that mark spans (``bio``, ``bioes``): the tags of samples, in whatever scheme they
+            are, are converted to it. None takes tags as they are.
+    """
+
+    kind = "tagging"
+    inputs = ("tokens",)
+    answer = "tags"
+
+    def __init__(
+        self, *, words: Tokenizer, characters: Tokenizer | None, tags: LabelMap, scheme: str | None = None
+    ) -> None:
+        self.words = words
+        self.characters = characters
+        self.tags = tags
+        self.scheme = scheme
+
+    def encode(self, sample: Mapping[str, Any]) -> Row:
+        """Return ``words``, ``characters``, ``length`` and, if the sample has tags, ``targets`` and ``tags``."""
+        tokens = need(sample, "tokens", list, "a list of words")
+        if not all(isinstance(token, str) for token in tokens):
+            raise InputError("sample, 'tokens'", expected="a list of words", got=repr(tokens)[:80])
+        row: Row = {"words": self.words.encode_words(tokens), "length": len(tokens)}
+        if self.characters is not None:
+            row["characters"] = self.characters.encode_many(tokens) if tokens else []
+        tags = sample.get("tags")
+        if tags is not None:
+            if len(tags) != len(tokens):
+                raise InputError(
+                    f"sample {' '.join(tokens)[:60]!r}",
+                    expected=f"as many tags as tokens, {len(tokens)}",
+                    got=f"{len(tags)} tags",
+                )
+            row["tags"] = list(tags) if self.scheme is None else convert(tags, self.scheme)
+            row["targets"] = [self.tags.id(tag) for tag in row["tags"]]
+        return row
+
+    def collate(self, rows: Sequence[Row]) -> TaggingBatch:
+        """Pad words, characters and tags."""
+        tagged = all("targets" in row for row in rows)
+        words = pad([row["words"] for row in rows])  # [B, T]
+        characters = None
+        if self.characters is not None:
+            width = max((len(word) for row in rows for word in row["characters"]), default=0)
+            characters = torch.zeros(*words.shape, width, dtype=torch.int64)  # [B, T, W]
+            for place, row in enumerate(rows):
+                characters[place, : row["length"], :] = pad([*row["characters"], [0] * width])[:-1]
+        return TaggingBatch(
+            ids=row_ids(rows),
+            words=words,
+            lengths=torch.tensor([row["length"] for row in rows], dtype=torch.int64),
+            characters=characters,
+            targets=pad([row["targets"] for row in rows], IGNORED) if tagged else None,
+            tags=tuple(tuple(row["tags"]) for row in rows) if tagged else None,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return tokenizers, tags and scheme."""
+        return {
+            "kind": self.kind,
+            "words": self.words.to_json(),
+            "characters": None if self.characters is None else self.characters.to_json(),
+            "tags": self.tags.labels,
+            "scheme": self.scheme,
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> TaggingProcessor:
+        """Make a processor from what `to_json` gave."""
+        characters = values["characters"]
+        return cls(
+            words=Tokenizer(values["words"]),
+            characters=None if characters is None else Tokenizer(characters),
+            tags=LabelMap(values["tags"]),
+            scheme=values["scheme"],
+        )
