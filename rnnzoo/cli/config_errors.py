@@ -110,9 +110,19 @@ def parameters(kind: Any) -> dict[str, Any] | None:
     """Return the arguments of a class with the dataclass behind each, or None where they are not known."""
     if not isinstance(kind, type) or kind.__module__ == "builtins":
         return None
-    hints = typing.get_type_hints(kind.__init__)
-    names = [name for name in inspect.signature(kind).parameters if name not in ("self", "processor")]
-    return {name: dataclass_in(hints.get(name)) for name in names}
+    found: dict[str, Any] = {}
+    for base in kind.__mro__:  # a constructor that hands **arguments on takes those of the next class too
+        if "__init__" not in vars(base):
+            continue
+        hints = typing.get_type_hints(base.__init__)
+        signature = inspect.signature(base.__init__).parameters.values()
+        handed_on = [parameter for parameter in signature if parameter.kind is inspect.Parameter.VAR_KEYWORD]
+        for parameter in signature:
+            if parameter not in handed_on and parameter.name not in ("self", "processor"):
+                found.setdefault(parameter.name, dataclass_in(hints.get(parameter.name)))
+        if not handed_on:
+            break
+    return found
 
 
 def dataclass_in(hint: Any) -> type | None:

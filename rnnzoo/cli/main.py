@@ -1,0 +1,61 @@
+"""``rnnzoo``: find the verb, run it, and turn errors of the user into one line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+
+from rnnzoo.errors import InputError, unknown_name
+from rnnzoo.version import __version__
+
+VERBS = ("recipes", "cells", "models", "fit", "test", "predict")
+USAGE_EXIT = 2
+INTERRUPTED_EXIT = 130
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command line and return the exit code: 0, 2 for an error of the user, 130 when interrupted."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        if not words or words[0] in ("--help", "-h", "help"):
+            print(usage())
+            return 0
+        if words[0] == "--version":
+            print(f"rnnzoo {__version__}")
+            return 0
+        if words[0] not in VERBS:
+            raise unknown_name("rnnzoo", words[0], VERBS)
+        return import_module(f"rnnzoo.cli.{words[0]}").run(words[1:])
+    except InputError as error:
+        if debug:
+            raise
+        print(f"rnnzoo: error: {error}", file=sys.stderr)
+        return USAGE_EXIT
+    except KeyboardInterrupt:
+        print("rnnzoo: interrupted", file=sys.stderr)
+        return INTERRUPTED_EXIT
+    except BrokenPipeError:  # the reader of our output has gone, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def usage() -> str:
+    """Return the help text, with a line for each verb."""
+    summaries = [(verb, import_module(f"rnnzoo.cli.{verb}").SUMMARY) for verb in VERBS]
+    lines = [
+        "usage: rnnzoo VERB [arguments]",
+        "",
+        "A model zoo of recurrent networks: every sequence pattern, every cell.",
+        "",
+        *(f"  {verb:<10}{summary}" for verb, summary in summaries),
+        "",
+        "rnnzoo VERB --help tells more. --version prints the version; --debug shows where an error comes from.",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

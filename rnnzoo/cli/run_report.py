@@ -1,0 +1,136 @@
+"""Everything that a finished run leaves in its folder."""
+
+from __future__ import annotations
+
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rnnzoo import bundle, plots
+from rnnzoo.callbacks.throughput import Throughput, peak_memory
+from rnnzoo.cli.engine import ZooCLI
+from rnnzoo.cli.evaluation import Evaluation, format_table
+from rnnzoo.metrics import ClassificationCounts
+from rnnzoo.report import Report, metric_entries
+from rnnzoo.version import __version__
+
+SAMPLES_SHOWN = 3
+MOST_CLASSES_DRAWN = 50
+
+
+def write_run(cli: ZooCLI, folder: Path, results: Evaluation, *, seconds: float, command: str) -> None:
+    """Write model, plots and report, and print where they are."""
+    model, data, trainer = cli.model, cli.datamodule, cli.trainer
+    best = data.best_scores
+    split = "test" if "test" in results.values else "validation"
+    samples = [dict(data.raw(split)[place]) for place in range(min(SAMPLES_SHOWN, len(data.raw(split))))]
+    answers = list(model.answer(samples))
+    bundle.save(model, folder / "model", facts={"data": portable(cli.config.data.as_dict())})
+    report = Report(
+        title=f"{type(model).__name__} on {data.describe().source}",
+        model=describe_model(cli),
+        metrics=metric_entries(results.values, results.definitions, best),
+        data={
+            "source": data.describe().source,
+            "revision": data.describe().revision,
+            "split_sizes": data.describe().split_sizes,
+            "notes": data.describe().notes + cut_notes(cli),
+        },
+        training={
+            "epochs": trainer.current_epoch,
+            "steps": trainer.global_step,
+            "wall_seconds": round(seconds, 1),
+            "items_per_second": Throughput.rate(cli.throughput.items, cli.throughput.seconds, trainer.world_size),
+            "item": "token or frame, padding excluded; a sample where there are no lengths",
+            "peak_memory_mib": round(peak_memory(), 1),
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "seed": cli.config.seed_everything,
+            "processes": trainer.world_size,
+            "threads": torch.get_num_threads(),
+            "device": str(trainer.strategy.root_device),
+        },
+        versions=versions(),
+        command=command,
+        samples=[{"input": shown(sample), "answer": answer} for sample, answer in zip(samples, answers, strict=True)],
+        plots=draw(cli, folder, split),
+    )
+    report.write(folder)
+    print(format_table(results))
+    for name, value in best.get(split, {}).items():
+        print(f"best possible {name} ({split}): {value:.4f}")
+    print("\nsamples:")
+    for sample in report.samples:
+        print(f"  {json.dumps(sample['input'], ensure_ascii=False)}\n    → {shorten(sample['answer'])}")
+    print(f"\nreport: {folder / 'report.md'}  ({folder / 'report.json'})")
+    print("plots:  " + ", ".join(str(folder / name) for name in report.plots))
+    print(f"model:  {folder / 'model'}")
+
+
+def describe_model(cli: ZooCLI) -> dict[str, Any]:
+    """Return class, cell and arguments of the model, the processor left out."""
+    arguments = {name: value for name, value in dict(cli.model.hparams).items() if name != "processor"}
+    return {
+        "class": type(cli.model).__name__,
+        "cell": arguments.get("cell"),
+        "arguments": arguments,
+        "optimizer": plain(cli.config.model.init_args.get("optimizer")),
+        "lr_scheduler": plain(cli.config.model.init_args.get("lr_scheduler")),
+    }
+
+
+def plain(value: Any) -> Any:
+    """Return a part of the configuration as JSON values."""
+    return value.as_dict() if hasattr(value, "as_dict") else value if isinstance(value, dict | None) else str(value)
+
+
+def cut_notes(cli: ZooCLI) -> list[str]:
+    """Return a note for each split some of whose texts were longer than the longest allowed."""
+    notes = []
+    for split in cli.datamodule.describe().split_sizes:
+        table = cli.datamodule.encoded(split).table
+        if "cut" in table.column_names:
+            cut = [count for count in table["cut"] if count]
+            if cut:
+                notes.append(f"{split}: {len(cut)} texts were longer than max_length; {sum(cut)} tokens were left out")
+    return notes
+
+
+def draw(cli: ZooCLI, folder: Path, split: str) -> list[str]:
+    """Draw the plots that fit the model and return their file names."""
+    drawn = []
+    metrics = folder / "metrics.csv"
+    if metrics.is_file() and plots.learning_curves(
+        metrics, folder / "learning_curves.png", cli.model.selection[0]
+    ):
+        drawn.append("learning_curves.png")
+    for metric in cli.model.split_metrics({"validation": "val"}.get(split, split)).values():
+        if isinstance(metric, ClassificationCounts) and len(metric.labels) <= MOST_CLASSES_DRAWN:
+            plots.confusion_matrix(metric.matrix()[:-1].tolist(), metric.labels, folder / "confusion_matrix.png")
+            drawn.append("confusion_matrix.png")
+    return drawn
+
+
+def portable(section: dict[str, Any]) -> dict[str, Any]:
+    """Return the data section of a configuration without what belongs to one machine alone."""
+    return json.loads(json.dumps(section, default=str))
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result may depend on."""
+    found = {name: version(name) for name in ("torch", "lightning", "torchmetrics", "datasets", "tokenizers", "numpy")}
+    return {"rnnzoo": __version__, "python": platform.python_version(), **found}
+
+
+def shown(sample: dict[str, Any]) -> dict[str, Any]:
+    """Return a raw sample cut to a size that can be read."""
+    return {name: value if len(str(value)) < 400 else f"{str(value)[:400]}…" for name, value in sample.items()}
+
+
+def shorten(answer: dict[str, Any]) -> str:
+    """Return an answer as JSON of at most a few hundred characters."""
+    text = json.dumps(answer, ensure_ascii=False)
+    return text if len(text) < 400 else f"{text[:400]}…"

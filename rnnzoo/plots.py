@@ -1,0 +1,82 @@
+"""Plots of a run as PNG files."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+LARGEST_WITH_NUMBERS = 20  # classes up to which the cells of a confusion matrix carry their counts
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return a figure that needs no screen."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def learning_curves(metrics: Path, target: Path, selection: str) -> bool:
+    """Draw losses and the selection metric over epochs.
+
+    Args:
+        metrics: the ``metrics.csv`` of the run.
+        target: the PNG file.
+        selection: name of the validation metric that picked the best checkpoint.
+
+    Returns:
+        Whether there was anything to draw.
+    """
+    with metrics.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    panels = [["train/loss", "val/loss"], [f"val/{selection}"], ["train/gradient_norm"], ["train/clipped"]]
+    panels = [panel for panel in panels if any(row.get(name) for name in panel for row in rows)]
+    panels = [panel for place, panel in enumerate(panels) if place == 0 or panel[0] not in panels[0]]
+    if not panels:
+        return False
+    figure = new_figure(3.6 * len(panels), 3.2)
+    for place, panel in enumerate(panels):
+        axes: Any = figure.add_subplot(1, len(panels), place + 1)
+        for name in panel:
+            points = [(float(row["epoch"]), float(row[name])) for row in rows if row.get(name) and row.get("epoch")]
+            if points:
+                axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name)
+        axes.set_xlabel("epoch")
+        axes.legend(fontsize=8)
+        axes.grid(alpha=0.3)
+    figure.savefig(target, dpi=120)
+    return True
+
+
+def confusion_matrix(matrix: Sequence[Sequence[float]], labels: Sequence[str], target: Path) -> None:
+    """Draw a confusion matrix: gold labels down, predicted ones across; colour is the share of the gold label.
+
+    Args:
+        matrix: counts [C gold, C predicted].
+        labels: names of the C classes.
+        target: the PNG file.
+    """
+    size = max(3.5, 0.45 * len(labels) + 1.5)
+    figure = new_figure(size + 0.8, size)
+    axes: Any = figure.add_subplot()
+    shares = [[count / max(1.0, sum(row)) for count in row] for row in matrix]
+    image = axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
+    places = range(len(labels))
+    font = 8 if len(labels) <= LARGEST_WITH_NUMBERS else 5
+    axes.set_xticks(places, labels, rotation=90, fontsize=font)
+    axes.set_yticks(places, labels, fontsize=font)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("gold")
+    if len(labels) <= LARGEST_WITH_NUMBERS:
+        for row in places:
+            for column in places:
+                if matrix[row][column]:
+                    colour = "white" if shares[row][column] > 0.5 else "black"
+                    text = f"{matrix[row][column]:.0f}"
+                    axes.text(column, row, text, ha="center", va="center", fontsize=6, color=colour)
+    figure.colorbar(image, fraction=0.046, label="share of the gold label")
+    figure.savefig(target, dpi=120)

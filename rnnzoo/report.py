@@ -1,0 +1,113 @@
+"""The report of a run: numbers with their definitions, and all that is needed to make them again."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass
+class Report:
+    """What a run did and how good the result is.
+
+    Args:
+        title: the recipe.
+        model: class, cell and arguments of the model.
+        metrics: split → metric → ``{"value", "definition"}``, and ``best_possible`` where it is known.
+        data: source, revision or checksums, split sizes, notes.
+        training: epochs, wall time in seconds, items per second, peak memory in MiB, parameters, seed.
+        versions: package → version.
+        command: the command line.
+        samples: some samples with the model's answers.
+        plots: file names of plots in the same folder.
+    """
+
+    title: str
+    model: dict[str, Any]
+    metrics: dict[str, dict[str, dict[str, Any]]]
+    data: dict[str, Any]
+    training: dict[str, Any]
+    versions: dict[str, str]
+    command: str
+    samples: list[dict[str, Any]] = field(default_factory=list)
+    plots: list[str] = field(default_factory=list)
+
+    def write(self, folder: Path) -> None:
+        """Write ``report.json`` and ``report.md`` into a folder, each whole or not at all."""
+        text = json.dumps(finite(asdict(self)), indent=2, ensure_ascii=False) + "\n"
+        write_whole(folder / "report.json", text)
+        write_whole(folder / "report.md", self.markdown())
+
+    def markdown(self) -> str:
+        """Return the report as Markdown."""
+        lines = [f"# {self.title}", ""]
+        for split, values in self.metrics.items():
+            lines += [f"## {split}", "", "| metric | value | best possible | definition |", "| --- | --- | --- | --- |"]
+            for name, entry in values.items():
+                best = number(entry["best_possible"]) if "best_possible" in entry else ""
+                lines.append(f"| {name} | {number(entry['value'])} | {best} | {entry['definition']} |")
+            lines.append("")
+        for heading, facts in (
+            ("Model", self.model), ("Data", self.data), ("Training", self.training), ("Versions", self.versions)
+        ):
+            lines += [f"## {heading}", "", *(f"- {name}: {plain(value)}" for name, value in facts.items()), ""]
+        lines += ["## Command", "", "```", self.command, "```", ""]
+        if self.samples:
+            lines += ["## Samples", ""]
+            lines += ["```json", *(json.dumps(sample, ensure_ascii=False) for sample in self.samples), "```", ""]
+        lines += [f"![{name}]({name})" for name in self.plots]
+        return "\n".join(lines).rstrip() + "\n"
+
+
+def metric_entries(
+    values: Mapping[str, Mapping[str, float]],
+    definitions: Mapping[str, str],
+    best: Mapping[str, Mapping[str, float]],
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Put values, definitions and best possible values together, split by split."""
+    entries: dict[str, dict[str, dict[str, Any]]] = {}
+    for split, found in values.items():
+        entries[split] = {}
+        for name, value in found.items():
+            entry: dict[str, Any] = {"value": value, "definition": definitions[name]}
+            if name in best.get(split, {}):
+                entry["best_possible"] = best[split][name]
+            entries[split][name] = entry
+    return entries
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file so that a reader sees all of it or nothing."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(text, encoding="utf-8")
+    os.replace(draft, path)
+
+
+def finite(value: Any) -> Any:
+    """Return a tree of JSON values with None for numbers that JSON cannot hold."""
+    if isinstance(value, Mapping):
+        return {str(name): finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def number(value: float) -> str:
+    """Return a number for people.
+
+    >>> number(94.12345), number(3.0)
+    ('94.1235', '3')
+    """
+    return f"{value:.4f}".rstrip("0").rstrip(".") if math.isfinite(value) else str(value)
+
+
+def plain(value: Any) -> str:
+    """Return a value for people: JSON for what has parts."""
+    if isinstance(value, float):
+        return number(value)
+    return value if isinstance(value, str) else json.dumps(finite(value), ensure_ascii=False)
