@@ -47,3 +47,13 @@ def unknown_name(where: str, name: object, choices: Iterable[str]) -> InputError
     return InputError(
         where, expected=f"one of {', '.join(names)}", got=repr(name), fix=did_you_mean(str(name), names)
     )
+
+
+def find_input_error(error: BaseException) -> InputError | None:
+    """Return the `InputError` that is, or is behind, an error that a library has wrapped; None if there is none."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, InputError):
+            return cause
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    return None

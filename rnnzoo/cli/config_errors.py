@@ -134,10 +134,48 @@ def dataclass_in(hint: Any) -> type | None:
 
 
 def explain_config_error(error: ArgumentError) -> InputError:
-    """Condense what jsonargparse says over many lines to the innermost complaint and the key it is about."""
+    """Condense what jsonargparse says over many lines to the key, what was expected there and what came."""
     text = str(error)
-    keys = re.findall(r"[Kk]ey \"([^\"]+)\"", text)
-    lines = [line.strip(" -\n") for line in text.splitlines() if line.strip(" -\n")]
-    complaint = lines[-1] if lines else text
-    where = ".".join(dict.fromkeys(keys)) or "configuration"
-    return InputError(where, expected="a valid value", got=re.sub(r"\s+", " ", complaint)[:400])
+    key = ".".join(dict.fromkeys(re.findall(r'[Kk]ey "([^"]+)"', text))) or "configuration"
+    if option := re.search(r"Option '([^']+)' is not accepted.*class_path='([^']+)'", text):
+        name, path = option.groups()
+        known = list(inspect.signature(import_path(path)).parameters)[1:]
+        return InputError(
+            f"{key}.{name}", expected=f"an argument of {path}", got=repr(name),
+            fix=did_you_mean(name, known) or f"it takes {', '.join(known)}",
+        )
+    if missing := re.search(r"module '([^']+)' has no attribute '([^']+)'", text):
+        module, name = missing.groups()
+        return InputError(
+            key, expected=f"a class of {module}", got=repr(name), fix=did_you_mean(name, dir(import_module(module)))
+        )
+    expected = [readable(each) for each in re.findall(r"Expected an? (<class '[^']+'>|typing\.Literal\[[^\]]+\])", text)]
+    wanted = [each for each in dict.fromkeys(expected) if each != "nothing"]
+    if "dot import path" in text and not wanted:
+        wanted = ["the import path of a class, such as torch.optim.Adam"]
+    came = re.findall(r"val='([^']*)'|Given value: (.+?)(?:\. Got value|$)|Got value: (.+)", text, flags=re.MULTILINE)
+    values = [value for found in came for value in found if value and not value.startswith(("NestedArg", "Namespace"))]
+    if wanted and values:
+        return InputError(key, expected=" or ".join(wanted), got=repr(values[-1]))
+    return InputError(key, expected="a valid value", got=re.sub(r"\s+", " ", text)[:300])
+
+
+def import_path(path: str) -> Any:
+    """Return the object at a dotted path."""
+    module, _, name = path.rpartition(".")
+    return getattr(import_module(module), name)
+
+
+def readable(kind: str) -> str:
+    """Return how a type is called, from how Python prints it.
+
+    >>> readable("<class 'int'>"), readable("typing.Literal['a', 'b']"), readable("<class 'NoneType'>")
+    ('an int', "one of 'a', 'b'", 'nothing')
+    """
+    kind = kind.strip()
+    if found := re.fullmatch(r"<class '([\w.]+)'>", kind):
+        name = found[1].rpartition(".")[2]
+        return "nothing" if name == "NoneType" else f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+    if kind.startswith("typing.Literal["):
+        return f"one of {kind.removeprefix('typing.Literal[').removesuffix(']')}"
+    return kind

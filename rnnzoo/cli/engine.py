@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import sys
 import warnings
 from importlib.util import find_spec
@@ -22,6 +21,7 @@ from rnnzoo.callbacks.epoch_table import EpochTable
 from rnnzoo.callbacks.throughput import Throughput
 from rnnzoo.cli.config_errors import explain_config_error, refuse_unknown_keys
 from rnnzoo.data.base import ZooData
+from rnnzoo.errors import find_input_error
 from rnnzoo.models.base import ZooModel
 
 CHECKPOINTS = "checkpoints"
@@ -75,6 +75,8 @@ class ZooCLI(LightningCLI):
             )
         except ArgumentError as error:
             raise explain_config_error(error) from error
+        except ValueError as error:  # jsonargparse wraps what a constructor raised
+            raise find_input_error(error) or error from None
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Hand the data's processor to the model."""
@@ -130,15 +132,6 @@ class ZooCLI(LightningCLI):
         return yaml.safe_dump(yaml.safe_load(text), sort_keys=False, allow_unicode=True)
 
 
-def recipe_slug(name: str) -> str:
-    """Return a recipe's name as a folder name, whatever it was called from.
-
-    >>> recipe_slug("../my recipes/New one.yaml")
-    'New_one'
-    """
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", Path(name).stem)
-
-
 def build_for_test(recipe: dict[str, Any] | None, configs: list[str], overrides: list[str]) -> tuple[ZooData, Trainer]:
     """Build the data of a trained model, and a Trainer that only evaluates.
 
@@ -159,8 +152,9 @@ def build_for_test(recipe: dict[str, Any] | None, configs: list[str], overrides:
     base = [f"--data={json.dumps(recipe)}"] if recipe else []
     args = [*base, *(f"--config={config}" for config in configs), *overrides]
     try:
-        config = parser.parse_args(args)
+        built = parser.instantiate_classes(parser.parse_args(args))
     except ArgumentError as error:
         raise explain_config_error(error) from error
-    built = parser.instantiate_classes(config)
+    except ValueError as error:
+        raise find_input_error(error) or error from None
     return built.data, Trainer(**built.trainer)

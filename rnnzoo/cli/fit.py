@@ -50,9 +50,12 @@ def run(argv: list[str]) -> int:
     if arguments.positional is None and not arguments.configs:
         raise InputError("rnnzoo fit", expected="a recipe", got="none", fix="`rnnzoo recipes` lists them")
     configs = list(arguments.configs)
+    recipe = configs[0] if configs else ""
     if arguments.positional is not None:
-        configs.insert(0, str(find_recipe(arguments.positional).path))
-    folder = run_folder(arguments.own.get("run_dir"), arguments.positional or configs[0])
+        found = find_recipe(arguments.positional)
+        recipe = found.name
+        configs.insert(0, str(found.path))
+    folder = run_folder(arguments.own.get("run_dir"), recipe)
 
     from rnnzoo.cli.engine import ZooCLI, quiet_lightning
 
@@ -78,15 +81,28 @@ def run_folder(wanted: str | None, recipe: str) -> Path:
                 f"--run_dir {wanted}", expected="a new folder", got="one that exists", fix="name another or remove it"
             )
     else:
-        name = recipe.removesuffix(".yaml").removesuffix(".yml").strip("./").replace("..", "_")
         stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-        folder = Path("runs") / name / stamp
+        folder = Path("runs") / run_name(recipe) / stamp
         number = 1
         while folder.exists():
             number += 1
             folder = folder.with_name(f"{stamp}_{number}")
     os.environ[RUN_FOLDER_VARIABLE] = str(folder)
     return folder
+
+
+def run_name(recipe: str) -> str:
+    """Return what the runs of a recipe are filed under: its name, or for a file the file's.
+
+    >>> run_name("many_to_one/imdb"), run_name("my/own recipe.yaml"), run_name("runs/a/b/2026-01-01/config.yaml")
+    ('many_to_one/imdb', 'own_recipe', 'b')
+    """
+    path = Path(recipe)
+    if path.suffix not in (".yaml", ".yml"):
+        return recipe
+    if path.name == "config.yaml" and len(path.parts) > 2:  # of an earlier run
+        return path.parts[-3]
+    return path.stem.replace(" ", "_")
 
 
 def fit_and_report(cli: ZooCLI, folder: Path, *, started: float, command: list[str]) -> None:

@@ -6,7 +6,7 @@ import os
 import sys
 from importlib import import_module
 
-from rnnzoo.errors import InputError, unknown_name
+from rnnzoo.errors import find_input_error, unknown_name
 from rnnzoo.version import __version__
 
 VERBS = ("recipes", "cells", "models", "fit", "test", "predict")
@@ -29,17 +29,18 @@ def main(argv: list[str] | None = None) -> int:
         if words[0] not in VERBS:
             raise unknown_name("rnnzoo", words[0], VERBS)
         return import_module(f"rnnzoo.cli.{words[0]}").run(words[1:])
-    except InputError as error:
-        if debug:
-            raise
-        print(f"rnnzoo: error: {error}", file=sys.stderr)
-        return USAGE_EXIT
     except KeyboardInterrupt:
         print("rnnzoo: interrupted", file=sys.stderr)
         return INTERRUPTED_EXIT
     except BrokenPipeError:  # the reader of our output has gone, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        known = find_input_error(error)
+        if debug or known is None:
+            raise
+        print(f"rnnzoo: error: {' '.join(str(known).split())}", file=sys.stderr)
+        return USAGE_EXIT
 
 
 def usage() -> str:

@@ -15,21 +15,21 @@ from rnnzoo.errors import InputError, unknown_name
 from rnnzoo.layers.recurrent import Recurrent
 from rnnzoo.lengths import last_valid, length_mask
 
-PADDING = 0  # the id of padding in every vocabulary
+PADDING, UNKNOWN = 0, 1  # in every vocabulary
 WIDTHS = (1, 6, 10, 16, 10**9)  # words are encoded in groups of about equal length
 
 
 class WordEmbedding(nn.Module):
     """Vectors of tokens, with dropout on their numbers and on whole tokens.
 
-    A token that `word_dropout` takes has the zero vector, so it is told apart from an unknown one; all others keep
-    their scale.
+    A token that `word_dropout` takes is read as the unknown one, whose vector is learnt from that alone: a
+    vocabulary of all training words knows no other unknown word. Without it the unknown vector stays zero.
 
     Args:
         vocabulary_size: V.
         size: E, numbers per token.
         dropout: dropout on the numbers.
-        word_dropout: share of tokens that are dropped as a whole in training.
+        word_dropout: share of tokens that are read as unknown in training.
 
     Raises:
         InputError: for a share outside [0, 1).
@@ -49,7 +49,7 @@ class WordEmbedding(nn.Module):
         bound = (3.0 / size) ** 0.5  # unit norm on average, whatever the size
         with torch.no_grad():
             self.table.weight.uniform_(-bound, bound)
-            self.table.weight[PADDING].zero_()
+            self.table.weight[[PADDING, UNKNOWN]] = 0.0
 
     def load_vectors(self, vectors: Tensor) -> None:
         """Copy pretrained vectors [V, E]; a row of NaN keeps the vector it has."""
@@ -59,11 +59,10 @@ class WordEmbedding(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Look up token ids [B, T] → [B, T, E]."""
-        vectors = self.table(tokens)
         if self.training and self.word_dropout > 0:
-            kept = torch.rand(tokens.shape, device=tokens.device) >= self.word_dropout  # [B, T]
-            vectors = vectors * kept.unsqueeze(-1)
-        return F.dropout(vectors, self.dropout, self.training)
+            dropped = torch.rand(tokens.shape, device=tokens.device) < self.word_dropout  # [B, T]
+            tokens = torch.where(dropped & (tokens != PADDING), UNKNOWN, tokens)
+        return F.dropout(self.table(tokens), self.dropout, self.training)
 
 
 class CharacterEmbedding(nn.Module):

@@ -48,7 +48,7 @@ class WordOptions:
     Args:
         size: numbers per token.
         dropout: dropout on the vectors.
-        word_dropout: share of whole tokens whose vector is dropped in training.
+        word_dropout: share of tokens that are read as unknown in training, which teaches the unknown vector.
         vectors: a text file of pretrained vectors (GloVe, word2vec or fastText format, may be .gz or .xz).
     """
 

@@ -1,0 +1,105 @@
+"""Raw samples from a stream of text, JSONL or CSV, one at a time, for prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from rnnzoo.data.readers import Row, decode_lines, read_delimited, read_jsonl
+from rnnzoo.errors import InputError, did_you_mean, unknown_name
+
+FORMATS = ("text", "jsonl", "csv")
+DEFAULT_COLUMNS = {"text_classification": "text", "tagging": "tokens", "frames": "frames", "vectors": "vector"}
+
+
+def read_samples(
+    lines: Iterable[bytes],
+    *,
+    kind: str,
+    format: str,
+    column: str | None = None,
+    features: Sequence[str] | None = None,
+    where: str,
+) -> Iterator[Row]:
+    """Yield raw samples for a processor of `kind`; nothing but the sample at hand is kept.
+
+    - Text: a line is a sample; a tagger's words are split at blanks, numbers at blanks or commas. An empty line is an
+      empty sample, so that answers and lines keep step.
+    - JSONL: a key holds the text, the words, the frames or the vector.
+    - CSV: a column holds the text (or the words, between blanks); for numbers, the columns are the features, a row is
+      a vector, and the whole table is one sequence of frames.
+
+    Args:
+        lines: the stream.
+        kind: of the processor.
+        format: ``text``, ``jsonl`` or ``csv``.
+        column: the key or column; the processor's own name for it if left out.
+        features: names of the inputs, for numbers.
+        where: what the stream is called in messages.
+
+    Raises:
+        InputError: for an unknown format, or what does not fit it, with the line.
+    """
+    if format not in FORMATS:
+        raise unknown_name("--format", format, FORMATS)
+    name = column or DEFAULT_COLUMNS[kind]
+    if format == "text":
+        for number, line in decode_lines(lines, where):
+            yield from_text(line, kind, f"{where}, line {number}")
+        return
+    reader: Callable[..., Iterator[tuple[str, Row]]] = read_jsonl if format == "jsonl" else read_delimited
+    rows = reader(decode_lines(lines, where), where, None)
+    if format == "csv" and kind in ("frames", "vectors"):
+        yield from from_table(rows, kind, list(features or ()))
+        return
+    for place, row in rows:
+        key = "text" if column is None and name not in row and kind == "tagging" else name
+        if key not in row:
+            raise InputError(
+                place, expected=f"{name!r} among {', '.join(row)}", got="none",
+                fix=did_you_mean(name, row) or "say which with --column NAME",
+            )
+        yield from_value(row[key], kind)
+
+
+def from_text(line: str, kind: str, where: str) -> Row:
+    """Return a line of text as a raw sample."""
+    if kind == "text_classification":
+        return {"text": line}
+    if kind == "tagging":
+        return {"tokens": line.split()}
+    try:
+        numbers = [float(part) for part in line.replace(",", " ").split()]
+    except ValueError as error:
+        raise InputError(where, expected="numbers between blanks or commas", got=repr(line)[:60]) from error
+    return {"vector": numbers} if kind == "vectors" else {"frames": [numbers]}
+
+
+def from_value(value: Any, kind: str) -> Row:
+    """Return a value of JSONL or CSV as a raw sample."""
+    if kind == "tagging":
+        return {"tokens": value.split() if isinstance(value, str) else value}
+    return {DEFAULT_COLUMNS[kind]: value}
+
+
+def from_table(rows: Iterable[tuple[str, Row]], kind: str, features: list[str]) -> Iterator[Row]:
+    """Yield the rows of a table of numbers as vectors, or all of them as one sequence of frames."""
+    frames: list[list[float]] = []
+    for place, row in rows:
+        numbers = []
+        for name in features:
+            if name not in row:
+                raise InputError(
+                    place, expected=f"the columns {', '.join(features)}", got=f"no {name!r} among {', '.join(row)}",
+                    fix=did_you_mean(name, row),
+                )
+            try:
+                numbers.append(float(row[name]))
+            except ValueError as error:
+                raise InputError(f"{place}, column {name!r}", expected="a number", got=repr(row[name])) from error
+        if kind == "vectors":
+            yield {"vector": numbers}
+        else:
+            frames.append(numbers)
+    if frames:
+        yield {"frames": frames}

@@ -1,0 +1,109 @@
+"""A file imports only from floors below its own, and from its own folder without going round in circles."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import rnnzoo
+
+ROOT = Path(rnnzoo.__file__).parent
+GROUND = {"version", "errors", "registry", "state", "lengths", "batches"}
+PARTS = {"cells", "backends", "layers", "text", "processors", "metrics"}  # what models are made of: no data
+ALLOWED: dict[str, set[str]] = {  # room → the other rooms that it may import
+    "cells": GROUND,
+    "backends": GROUND | {"cells"},
+    "layers": GROUND | {"cells", "backends"},
+    "text": GROUND,
+    "processors": GROUND | {"text"},
+    "data": GROUND | {"text", "processors"},
+    "metrics": GROUND | {"text"},  # the rules of tag spans are text's
+    "models": GROUND | PARTS,
+    "callbacks": GROUND | PARTS | {"models"},
+    "bundle": GROUND | PARTS | {"models"},
+    "report": GROUND,
+    "plots": GROUND,
+    "recipes": GROUND,
+}
+EVERYTHING = {*ALLOWED, *GROUND}
+ALLOWED |= {room: GROUND for room in GROUND}
+ALLOWED |= {"cli": EVERYTHING, "__init__": EVERYTHING, "__main__": {"cli"}}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+
+
+MODULES = {module_name(path): path for path in sorted(ROOT.rglob("*.py")) if "_recipes" not in path.parts}
+
+
+def room_of(module: str) -> str:
+    return module.split(".")[0]
+
+
+def is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def imported(tree: ast.AST, *, inside_functions: bool) -> set[str]:
+    """Return the modules of the package that a module imports, without the leading ``rnnzoo.``."""
+    found: set[str] = set()
+    for node in ast.iter_child_nodes(tree):
+        if is_type_checking(node):
+            continue
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            package, _, inner = (node.module or "").partition(".")
+            if package == "rnnzoo":
+                for alias in node.names:
+                    deeper = f"{inner}.{alias.name}".strip(".")
+                    found.add(deeper if deeper in MODULES else inner or "__init__")
+        elif isinstance(node, ast.Import):
+            names = [alias.name.partition(".") for alias in node.names]
+            found |= {inner or "__init__" for package, _, inner in names if package == "rnnzoo"}
+        elif inside_functions or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            found |= imported(node, inside_functions=inside_functions)
+    return found
+
+
+def read(module: str) -> ast.AST:
+    return ast.parse(MODULES[module].read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_down(module):
+    room = room_of(module)
+    assert room in ALLOWED, f"{room} has no floor: add it to ALLOWED, and to the design"
+    rooms = {room_of(each) for each in imported(read(module), inside_functions=True)}
+    forbidden = rooms - ALLOWED[room] - {room}
+    assert not forbidden, f"rnnzoo.{module} may not import {', '.join(sorted(forbidden))}"
+
+
+def test_no_circles():
+    graph = {module: imported(read(module), inside_functions=False) & set(MODULES) for module in MODULES}
+    done: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, f"imports in a circle: {' → '.join((*path, module))}"
+        if module not in done:
+            for each in sorted(graph[module] - {module}):
+                visit(each, (*path, module))
+            done.add(module)
+
+    for module in graph:
+        visit(module, ())
+
+
+def test_every_room_exists():
+    assert {room_of(module) for module in MODULES} == set(ALLOWED)
+
+
+def test_the_reader_of_imports_sees_them():
+    source = "import rnnzoo.state\nfrom rnnzoo import bundle\nfrom rnnzoo.cells import base\nimport os\n"
+    source += "def later():\n    from rnnzoo.data.base import ZooData\n"
+    source += "if TYPE_CHECKING:\n    from rnnzoo.cli import main\n"
+    assert imported(ast.parse(source), inside_functions=False) == {"state", "bundle", "cells.base"}
+    assert imported(ast.parse(source), inside_functions=True) == {"state", "bundle", "cells.base", "data.base"}
