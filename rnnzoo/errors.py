@@ -44,9 +44,7 @@ def unknown_name(where: str, name: object, choices: Iterable[str]) -> InputError
     "cell: expected one of gru, lstm, got 'lstmm'; did you mean 'lstm'?"
     """
     names = sorted(choices)
-    return InputError(
-        where, expected=f"one of {', '.join(names)}", got=repr(name), fix=did_you_mean(str(name), names)
-    )
+    return InputError(where, expected=f"one of {', '.join(names)}", got=repr(name), fix=did_you_mean(str(name), names))
 
 
 def find_input_error(error: BaseException) -> InputError | None:

@@ -53,7 +53,10 @@ class Report:
                 lines.append(f"| {name} | {number(entry['value'])} | {best} | {entry['definition']} |")
             lines.append("")
         for heading, facts in (
-            ("Model", self.model), ("Data", self.data), ("Training", self.training), ("Versions", self.versions)
+            ("Model", self.model),
+            ("Data", self.data),
+            ("Training", self.training),
+            ("Versions", self.versions),
         ):
             lines += [f"## {heading}", "", *(f"- {name}: {plain(value)}" for name, value in facts.items()), ""]
         lines += ["## Command", "", "```", self.command, "```", ""]

@@ -55,7 +55,7 @@ def run_lstm(cell: LSTMCell, inputs: Tensor, lengths: Tensor | None, state: LSTM
     The kernel returns the cell state after the last step of the batch only. One more input, 1 on the padding, with
     weights that shut the input gate and open the forget gate, makes it keep the state of the last valid step.
     """
-    input_weight = cell.input_weight
+    input_weight: Tensor = cell.input_weight
     ragged = lengths is not None and bool((lengths < inputs.shape[1]).any())
     if ragged:
         assert lengths is not None

@@ -15,9 +15,7 @@ from rnnzoo.state import State
 class Run(Protocol):
     """What a backend is."""
 
-    def __call__(
-        self, cell: Cell, inputs: Tensor, lengths: Tensor | None, state: State | None
-    ) -> tuple[Tensor, State]:
+    def __call__(self, cell: Cell, inputs: Tensor, lengths: Tensor | None, state: State | None) -> tuple[Tensor, State]:
         """Run `cell` over `inputs`; see `rnnzoo.backends.reference.run`."""
         ...
 
@@ -43,5 +41,7 @@ def choose(cell: Cell, backend: str = "auto") -> Choice:
     if backend not in BACKENDS:
         raise unknown_name("backend", backend, ["auto", *BACKENDS])
     if backend == "native" and refused:
-        raise InputError("backend", expected="one that can run the cell", got=f"'native', but {refused}", fix="use auto")
+        raise InputError(
+            "backend", expected="one that can run the cell", got=f"'native', but {refused}", fix="use auto"
+        )
     return Choice(backend, BACKENDS[backend], "asked for")

@@ -85,7 +85,9 @@ def check_key(where: str, key: str, classes: Mapping[str, type]) -> None:
     section, *rest = key.split(".")
     if section not in TOP_LEVEL:
         raise InputError(
-            f"{where}: {key}", expected=f"a key under {', '.join(TOP_LEVEL)}", got=repr(section),
+            f"{where}: {key}",
+            expected=f"a key under {', '.join(TOP_LEVEL)}",
+            got=repr(section),
             fix=did_you_mean(section, TOP_LEVEL),
         )
     if not rest or section not in classes or rest[0] == "class_path":
@@ -114,8 +116,9 @@ def parameters(kind: Any) -> dict[str, Any] | None:
     for base in kind.__mro__:  # a constructor that hands **arguments on takes those of the next class too
         if "__init__" not in vars(base):
             continue
-        hints = typing.get_type_hints(base.__init__)
-        signature = inspect.signature(base.__init__).parameters.values()
+        constructor: Any = vars(base)["__init__"]
+        hints = typing.get_type_hints(constructor)
+        signature = inspect.signature(constructor).parameters.values()
         handed_on = [parameter for parameter in signature if parameter.kind is inspect.Parameter.VAR_KEYWORD]
         for parameter in signature:
             if parameter not in handed_on and parameter.name not in ("self", "processor"):
@@ -141,7 +144,9 @@ def explain_config_error(error: ArgumentError) -> InputError:
         name, path = option.groups()
         known = list(inspect.signature(import_path(path)).parameters)[1:]
         return InputError(
-            f"{key}.{name}", expected=f"an argument of {path}", got=repr(name),
+            f"{key}.{name}",
+            expected=f"an argument of {path}",
+            got=repr(name),
             fix=did_you_mean(name, known) or f"it takes {', '.join(known)}",
         )
     if missing := re.search(r"module '([^']+)' has no attribute '([^']+)'", text):
@@ -149,7 +154,9 @@ def explain_config_error(error: ArgumentError) -> InputError:
         return InputError(
             key, expected=f"a class of {module}", got=repr(name), fix=did_you_mean(name, dir(import_module(module)))
         )
-    expected = [readable(each) for each in re.findall(r"Expected an? (<class '[^']+'>|typing\.Literal\[[^\]]+\])", text)]
+    expected = [
+        readable(each) for each in re.findall(r"Expected an? (<class '[^']+'>|typing\.Literal\[[^\]]+\])", text)
+    ]
     wanted = [each for each in dict.fromkeys(expected) if each != "nothing"]
     if "dot import path" in text and not wanted:
         wanted = ["the import path of a class, such as torch.optim.Adam"]

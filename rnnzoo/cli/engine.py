@@ -120,7 +120,7 @@ class ZooCLI(LightningCLI):
 
     def _loggers(self) -> list[Logger]:
         assert self.run_folder is not None
-        place = {"save_dir": self.run_folder.parent, "name": self.run_folder.name, "version": ""}
+        place: dict[str, Any] = {"save_dir": self.run_folder.parent, "name": self.run_folder.name, "version": ""}
         loggers: list[Logger] = [CSVLogger(**place)]
         if find_spec("tensorboard") or find_spec("tensorboardX"):
             loggers.append(TensorBoardLogger(**place))

@@ -113,7 +113,7 @@ def fit_and_report(cli: ZooCLI, folder: Path, *, started: float, command: list[s
     if trainer.is_global_zero:
         print(describe(cli), flush=True)
     trainer.fit(model, datamodule=data)
-    if trainer.fast_dev_run:
+    if cli.config.trainer.fast_dev_run:
         return
     if trainer.is_global_zero:
         (folder / "config.yaml").write_text(cli.resolved(), encoding="utf-8")

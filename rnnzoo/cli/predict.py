@@ -91,7 +91,9 @@ def open_target(target: str) -> Iterator[IO[Any]]:
         return
     path = Path(target)
     if not path.parent.is_dir():
-        raise InputError(f"--output {target}", expected="a file in a folder that exists", got=f"no folder {path.parent}")
+        raise InputError(
+            f"--output {target}", expected="a file in a folder that exists", got=f"no folder {path.parent}"
+        )
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with draft.open("w", encoding="utf-8") as file:

@@ -18,6 +18,10 @@ def run(argv: list[str]) -> int:
     if parsed is not None:
         pattern, as_json = parsed
         rows = [{"recipe": recipe.name, "title": recipe.title} for recipe in list_recipes(pattern)]
-        show([{**row, "path": str(recipe.path)} for row, recipe in zip(rows, list_recipes(pattern), strict=True)]
-             if as_json else rows, as_json=as_json)
+        show(
+            [{**row, "path": str(recipe.path)} for row, recipe in zip(rows, list_recipes(pattern), strict=True)]
+            if as_json
+            else rows,
+            as_json=as_json,
+        )
     return 0

@@ -103,9 +103,7 @@ def draw(cli: ZooCLI, folder: Path, split: str) -> list[str]:
     """Draw the plots that fit the model and return their file names."""
     drawn = []
     metrics = folder / "metrics.csv"
-    if metrics.is_file() and plots.learning_curves(
-        metrics, folder / "learning_curves.png", cli.model.selection[0]
-    ):
+    if metrics.is_file() and plots.learning_curves(metrics, folder / "learning_curves.png", cli.model.selection[0]):
         drawn.append("learning_curves.png")
     for metric in cli.model.split_metrics({"validation": "val"}.get(split, split)).values():
         if isinstance(metric, ClassificationCounts) and len(metric.labels) <= MOST_CLASSES_DRAWN:

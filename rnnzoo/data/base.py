@@ -259,7 +259,8 @@ class ZooData(LightningDataModule):
             if self.synthetic is not None:
                 task = self._task()
                 splits = {split: table_of(task.sample(split)) for split in SPLITS}
-                source, revision = f"synthetic task {self.synthetic}", f"seed {self.seed}"
+                source = f"synthetic task {self.synthetic}"
+                revision: str | dict[str, str] = f"seed {self.seed}"
             elif self.path is not None:
                 splits, revision = self._load_files(self.path)
                 source = self.path
@@ -268,7 +269,9 @@ class ZooData(LightningDataModule):
                 source = self.hub + (f" ({self.hub_config})" if self.hub_config else "")
             else:
                 raise InputError(
-                    "data", expected="a source: data.path, data.hub or data.synthetic", got="none",
+                    "data",
+                    expected="a source: data.path, data.hub or data.synthetic",
+                    got="none",
                     fix="give a folder or file of your own with --data.path",
                 )
             splits = self._complete(splits, notes)
@@ -336,7 +339,9 @@ class ZooData(LightningDataModule):
             share = max(1, round(total * self.fractions[split]))
             if len(order) <= share:
                 raise InputError(
-                    "data", expected=f"enough training samples to make a {split} split", got=f"{total}",
+                    "data",
+                    expected=f"enough training samples to make a {split} split",
+                    got=f"{total}",
                     fix=f"name a file with --data.{split}",
                 )
             chosen, order = sorted(order[:share]), order[share:]
@@ -368,7 +373,7 @@ def file_keys(files: Files) -> list[str]:
     return [files.checksums[name] for name in sorted(files.checksums)]
 
 
-def table_of(samples: list[Sample]) -> datasets.Dataset:
+def table_of(samples: Sequence[Sample]) -> datasets.Dataset:
     """Return samples in memory as a data set."""
     return datasets.Dataset.from_list([dict(sample) for sample in samples])
 

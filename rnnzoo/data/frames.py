@@ -63,7 +63,9 @@ class FrameData(ZooData):
 
     def samples(self, rows: Iterable[tuple[str, Row]], file: str) -> Iterator[Sample]:
         """Yield ``{"name", "frames", "labels"}``, a sequence each."""
-        name, frames, labels = Path(file).name, [], []
+        name = Path(file).name
+        frames: list[list[float]] = []
+        labels: list[str | list[float]] = []
         current: Any = None
         for where, row in rows:
             if self.sequence is not None:

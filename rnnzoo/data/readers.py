@@ -74,8 +74,8 @@ def read_delimited(
 ) -> Iterator[tuple[str, Row]]:
     """Yield the rows of a table; a row may have one field more than the header, a row name, which is dropped."""
     # Tab-separated files of corpora hold bare quotation marks.
-    quoting = csv.QUOTE_MINIMAL if delimiter == "," else csv.QUOTE_NONE
-    reader = csv.reader((line + "\n" for _, line in lines), delimiter=delimiter, quoting=quoting)
+    text = (line + "\n" for _, line in lines)
+    reader = csv.reader(text) if delimiter == "," else csv.reader(text, delimiter=delimiter, quoting=csv.QUOTE_NONE)
     header = list(names) if names is not None else None
     try:
         for fields in reader:
@@ -94,16 +94,12 @@ def read_delimited(
         raise InputError(f"{where}, line {reader.line_num}", expected="a table", got=str(error)) from error
 
 
-def read_tsv(
-    lines: Iterable[tuple[int, str]], where: str, names: Sequence[str] | None
-) -> Iterator[tuple[str, Row]]:
+def read_tsv(lines: Iterable[tuple[int, str]], where: str, names: Sequence[str] | None) -> Iterator[tuple[str, Row]]:
     """Yield the rows of a tab-separated table."""
     yield from read_delimited(lines, where, names, delimiter="\t")
 
 
-def read_jsonl(
-    lines: Iterable[tuple[int, str]], where: str, names: Sequence[str] | None
-) -> Iterator[tuple[str, Row]]:
+def read_jsonl(lines: Iterable[tuple[int, str]], where: str, names: Sequence[str] | None) -> Iterator[tuple[str, Row]]:
     """Yield one JSON object a line."""
     for number, line in lines:
         if not line.strip():
@@ -118,18 +114,14 @@ def read_jsonl(
         yield place, row
 
 
-def read_text(
-    lines: Iterable[tuple[int, str]], where: str, names: Sequence[str] | None
-) -> Iterator[tuple[str, Row]]:
+def read_text(lines: Iterable[tuple[int, str]], where: str, names: Sequence[str] | None) -> Iterator[tuple[str, Row]]:
     """Yield each line that is not empty as ``text``."""
     for number, line in lines:
         if line.strip():
             yield f"{where}, line {number}", {"text": line.strip()}
 
 
-def read_conll(
-    lines: Iterable[tuple[int, str]], where: str, names: Sequence[str] | None
-) -> Iterator[tuple[str, Row]]:
+def read_conll(lines: Iterable[tuple[int, str]], where: str, names: Sequence[str] | None) -> Iterator[tuple[str, Row]]:
     """Yield sentences of a file with a word a line and blank lines between sentences: each column as a list.
 
     The columns, separated by a tab or by blanks, are called by `names`; without them the first is ``tokens`` and the
@@ -149,9 +141,7 @@ def read_conll(
         elif words and not line.strip():
             called = names or ["tokens", *(str(place) for place in range(1, len(words[0]) - 1)), "tags"]
             columns = zip(*words, strict=True)
-            yield f"{where}, line {first}", {
-                name: list(column) for name, column in zip(called, columns, strict=False)
-            }
+            yield f"{where}, line {first}", {name: list(column) for name, column in zip(called, columns, strict=False)}
             words = []
 
 
@@ -160,9 +150,7 @@ def _with_end(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
     yield 0, ""
 
 
-def read_conllu(
-    lines: Iterable[tuple[int, str]], where: str, names: Sequence[str] | None
-) -> Iterator[tuple[str, Row]]:
+def read_conllu(lines: Iterable[tuple[int, str]], where: str, names: Sequence[str] | None) -> Iterator[tuple[str, Row]]:
     """Yield sentences of a CoNLL-U file: each column as a list, ``form`` as ``tokens`` too.
 
     Multi-word tokens (1-2) and empty nodes (8.1) are skipped: they have no tag of their own.
@@ -183,8 +171,7 @@ def read_conllu(
                 words.append(fields)
         elif words:
             columns: Row = {
-                name: list(column)
-                for name, column in zip(CONLLU_COLUMNS, zip(*words, strict=True), strict=True)
+                name: list(column) for name, column in zip(CONLLU_COLUMNS, zip(*words, strict=True), strict=True)
             }
             yield f"{where}, line {first}", {**columns, "tokens": columns["form"]}
             words, first = [], 0

@@ -75,9 +75,7 @@ def format_of(path: Path) -> str | None:
     return EXTENSIONS.get(plain.suffix.lower())
 
 
-def find_files(
-    path: str, *, format: str | None, allowed: Sequence[str], named: Mapping[str, str | None]
-) -> Files:
+def find_files(path: str, *, format: str | None, allowed: Sequence[str], named: Mapping[str, str | None]) -> Files:
     """Sort the files at `path` into splits.
 
     Args:
@@ -109,14 +107,14 @@ def find_files(
     usable = [each for each in usable if is_usable(each, format, allowed)] or [
         each for each in usable if format is not None and split_of(each.name)
     ]
-    recognised = {each: split_of(each.name) for each in usable}
+    recognised: dict[Path, str | None] = {each: split_of(each.name) for each in usable}
     if folder.is_file():
         recognised = {folder: "train"}
     elif not any(recognised.values()):
-        recognised = dict.fromkeys(usable, "train") if "train" not in splits else {}
-    for each, split in recognised.items():
-        if split is not None and not named.get(split):
-            splits.setdefault(split, []).append(each)
+        recognised.update(dict.fromkeys(() if "train" in splits else usable, "train"))
+    for each, wanted in recognised.items():
+        if wanted is not None and not named.get(wanted):
+            splits.setdefault(wanted, []).append(each)
     if not splits.get("train"):
         raise InputError(
             f"data.path {path}",

@@ -56,7 +56,9 @@ def read_samples(
         key = "text" if column is None and name not in row and kind == "tagging" else name
         if key not in row:
             raise InputError(
-                place, expected=f"{name!r} among {', '.join(row)}", got="none",
+                place,
+                expected=f"{name!r} among {', '.join(row)}",
+                got="none",
                 fix=did_you_mean(name, row) or "say which with --column NAME",
             )
         yield from_value(row[key], kind)
@@ -90,7 +92,9 @@ def from_table(rows: Iterable[tuple[str, Row]], kind: str, features: list[str]) 
         for name in features:
             if name not in row:
                 raise InputError(
-                    place, expected=f"the columns {', '.join(features)}", got=f"no {name!r} among {', '.join(row)}",
+                    place,
+                    expected=f"the columns {', '.join(features)}",
+                    got=f"no {name!r} among {', '.join(row)}",
                     fix=did_you_mean(name, row),
                 )
             try:

@@ -9,23 +9,14 @@ Source: Lafferty, McCallum & Pereira 2001; as an output layer of recurrent netwo
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 
 from rnnzoo.batches import IGNORED
 from rnnzoo.lengths import last_valid, length_mask
+from rnnzoo.text.tags import Allowed
 
 FORBIDDEN = -1e4  # the score of what cannot be: low enough to vanish, finite so that gradients stay so
-
-
-class Allowed(NamedTuple):
-    """Which tags may begin, follow each other, and end; nested lists of booleans or tensors."""
-
-    start: list[bool]  # [C]
-    transitions: list[list[bool]]  # [C from, C to]
-    end: list[bool]  # [C]
 
 
 class CRF(nn.Module):
@@ -40,14 +31,22 @@ class CRF(nn.Module):
     torch.Size([2, 4])
     """
 
-    def __init__(self, *, num_tags: int, allowed: Allowed | None = None) -> None:
+    start_penalty: Tensor
+    transition_penalty: Tensor
+    end_penalty: Tensor
+
+    def __init__(
+        self, *, num_tags: int, allowed: Allowed | tuple[list[bool], list[list[bool]], list[bool]] | None = None
+    ) -> None:
         super().__init__()
         self.start = nn.Parameter(torch.empty(num_tags).uniform_(-0.1, 0.1))
         self.transitions = nn.Parameter(torch.empty(num_tags, num_tags).uniform_(-0.1, 0.1))
         self.end = nn.Parameter(torch.empty(num_tags).uniform_(-0.1, 0.1))
         names = ("start_penalty", "transition_penalty", "end_penalty")
         for name, mask in zip(names, allowed or (None, None, None), strict=True):
-            penalty = torch.zeros(()) if mask is None else (~torch.tensor(mask)).float() * FORBIDDEN
+            penalty = (
+                torch.zeros(()) if mask is None else (~torch.as_tensor(mask, dtype=torch.bool)).float() * FORBIDDEN
+            )
             self.register_buffer(name, penalty, persistent=False)
 
     def negative_log_likelihood(self, emissions: Tensor, tags: Tensor, lengths: Tensor) -> Tensor:
@@ -94,9 +93,10 @@ class CRF(nn.Module):
 
     def marginals(self, emissions: Tensor, lengths: Tensor) -> Tensor:
         """Return p(y_t = c) of each position [B, T, C]; zeros at and past each row's length."""
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():  # trainers predict in inference mode
             # The derivative of log Z by an emission is the probability of its tag.
-            leaves = emissions.detach().float().requires_grad_()
+            leaves = emissions.detach().clone().float().requires_grad_()
+            lengths = lengths.clone()
             total = self._log_partition(leaves, lengths).sum()
             (probabilities,) = torch.autograd.grad(total, leaves)
         return probabilities

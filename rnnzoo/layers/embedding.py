@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import lzma
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -35,9 +38,7 @@ class WordEmbedding(nn.Module):
         InputError: for a share outside [0, 1).
     """
 
-    def __init__(
-        self, *, vocabulary_size: int, size: int, dropout: float = 0.0, word_dropout: float = 0.0
-    ) -> None:
+    def __init__(self, *, vocabulary_size: int, size: int, dropout: float = 0.0, word_dropout: float = 0.0) -> None:
         super().__init__()
         for name, share in (("dropout", dropout), ("word_dropout", word_dropout)):
             if not 0 <= share < 1:
@@ -96,9 +97,7 @@ class CharacterEmbedding(nn.Module):
         self.recurrent: Recurrent | None = None
         self.convolution: nn.Conv1d | None = None
         if kind == "rnn":
-            self.recurrent = Recurrent(
-                cell=cell, input_size=size, hidden_size=output_size // 2, bidirectional=True
-            )
+            self.recurrent = Recurrent(cell=cell, input_size=size, hidden_size=output_size // 2, bidirectional=True)
         else:
             self.convolution = nn.Conv1d(size, output_size, kernel_size=3, padding=1)
 
@@ -110,7 +109,7 @@ class CharacterEmbedding(nn.Module):
         words, places = characters.reshape(-1, width).unique(dim=0, return_inverse=True)  # [N, W], [B·T]
         lengths = (words != PADDING).sum(1)  # [N]
         encoded = self.table.weight.new_zeros(len(words), self.output_size)  # [N, O]
-        for shortest, longest in zip(WIDTHS, WIDTHS[1:], strict=False):  # a few long words must not pad all others
+        for shortest, longest in itertools.pairwise(WIDTHS):  # a few long words must not pad all others
             rows = ((lengths >= shortest) & (lengths < longest)).nonzero().squeeze(1)
             if len(rows):
                 group = self._encode(words[rows, : int(lengths[rows].max())], lengths[rows])
@@ -134,6 +133,7 @@ def load_text_vectors(path: str | Path, words: Sequence[str]) -> tuple[Tensor, i
     """Read vectors of `words` from a text file in the format of GloVe, word2vec or fastText.
 
     A line is a word and its numbers, separated by blanks; a first line of two numbers (count and size) is skipped.
+    A word may have blanks in it, as some of GloVe's have, but not in the first line.
     A word that the file lacks takes its lower-case form's vector.
 
     Args:
@@ -159,6 +159,8 @@ def load_text_vectors(path: str | Path, words: Sequence[str]) -> tuple[Tensor, i
         if number == 1 and len(fields) == 1:
             continue
         size = size or len(fields)
+        if len(fields) > size and not _is_number(fields[-size - 1]):  # a word with blanks
+            word, fields = " ".join([word, *fields[:-size]]), fields[-size:]
         if len(fields) != size:
             raise InputError(f"{path}, line {number}", expected=f"a word and {size} numbers", got=f"{len(fields)}")
         for place in wanted.get(word, ()):
@@ -173,12 +175,20 @@ def load_text_vectors(path: str | Path, words: Sequence[str]) -> tuple[Tensor, i
     return vectors, len({**lowered, **exact})
 
 
+def _is_number(field: str) -> bool:
+    try:
+        float(field)
+    except ValueError:
+        return False
+    return True
+
+
 def text_lines(path: str | Path) -> Iterator[str]:
     """Yield the lines of a UTF-8 text file that may be compressed."""
-    openers = {".gz": gzip.open, ".xz": lzma.open}
+    openers: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
     opener = openers.get(Path(path).suffix, open)
     try:
         with opener(path, "rt", encoding="utf-8") as file:
             yield from file
-    except (OSError, UnicodeDecodeError, EOFError, lzma.LZMAError) as error:
+    except (OSError, UnicodeDecodeError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise InputError(str(path), expected="a readable UTF-8 text file", got=str(error)) from error

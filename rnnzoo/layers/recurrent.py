@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -97,7 +98,7 @@ class Recurrent(nn.Module):
         self.cells = nn.ModuleList(cells)
         self.input_size = input_size
         self.output_size = sizes[-1]
-        if residual and all(before != after for before, after in zip(sizes, sizes[1:], strict=False)):
+        if residual and all(before != after for before, after in pairwise(sizes)):
             raise InputError(
                 "residual",
                 expected=f"a layer whose input is as large as its output of {self.output_size}",
@@ -181,7 +182,8 @@ class Recurrent(nn.Module):
         """
         self._check_torch(module)
         with torch.no_grad():
-            for cell, names in zip(self.cells, torch_names(module), strict=True):
+            for each, names in zip(self.cells, torch_names(module), strict=True):
+                cell: Any = each
                 weight, recurrent, *biases = (getattr(module, name) for name in names)
                 cell.input_weight.copy_(weight)
                 cell.recurrent_weight.copy_(recurrent)
@@ -250,9 +252,7 @@ class Recurrent(nn.Module):
         mode = {"LSTM": "lstm", "GRU": "gru", "RNN_TANH": "rnn", "RNN_RELU": "rnn_relu"}[module.mode]
         cell: Any = self.cells[0]
         own = (self.cell_name, self.input_size, cell.hidden_size, self.num_layers, self.bidirectional, 0)
-        other = (
-            mode, module.input_size, module.hidden_size, module.num_layers, module.bidirectional, module.proj_size
-        )
+        other = (mode, module.input_size, module.hidden_size, module.num_layers, module.bidirectional, module.proj_size)
         if own != other or isinstance(cell, RecurrentDropout):
             raise InputError(
                 "Recurrent.load_torch",

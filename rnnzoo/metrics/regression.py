@@ -33,6 +33,7 @@ class RegressionError(SampleMetric):
         """Return the errors."""
         count, absolute, squared, total, total_squared = sums
         spread = total_squared - total.square() / count.clamp(min=1)
+        spread = torch.where(spread <= 1e-12 * total_squared, 0.0, spread)  # equal numbers, but for rounding
         return {
             "mae": ratio(absolute, count),
             "rmse": ratio(squared, count).sqrt(),
@@ -45,5 +46,6 @@ class RegressionError(SampleMetric):
         return {
             "mae": "mean absolute error, in the units of the data",
             "rmse": "root of the mean squared error, in the units of the data",
-            "r2": "1 - squared error / squared deviation of the gold numbers from their mean",
+            "r2": "1 - squared error / squared deviation of the gold numbers from their mean; "
+            "undefined if they are all equal",
         }

@@ -100,7 +100,7 @@ class ZooModel(LightningModule, ABC):
             found.update(metric.definitions)
         return found
 
-    def split_metrics(self, split: str) -> nn.ModuleDict:
+    def split_metrics(self, split: str) -> Mapping[str, Any]:
         """Return the metrics of a split, made on first use."""
         if split not in self.metrics:
             self.metrics[split] = nn.ModuleDict(self.build_metrics()).to(self.device)
@@ -132,8 +132,8 @@ class ZooModel(LightningModule, ABC):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return the mean loss of a batch, scaled so that the gradient is the mean over the global batch."""
-        total, count = self.objective(self(batch), batch)
-        sums = torch.stack([total.detach(), count.detach().to(total.dtype)])
+        total, items = self.objective(self(batch), batch)
+        sums = torch.stack([total.detach(), items.detach().to(total.dtype)])
         processes = self.trainer.world_size
         if processes > 1:
             torch.distributed.all_reduce(sums)
@@ -141,17 +141,19 @@ class ZooModel(LightningModule, ABC):
         if not torch.isfinite(mean):
             raise self._non_finite(mean, batch)
         self.log("train/loss", mean, on_step=False, on_epoch=True, prog_bar=True, batch_size=max(1, int(sums[1])))
-        if self._window_first is None or self._window_total is None:
-            self._window_first = self._window_total = sums[1]
-        else:
-            self._window_total = self._window_total + sums[1]
+        first = sums[1] if self._window_first is None else self._window_first
+        self._window_total = sums[1] if self._window_total is None else self._window_total + sums[1]
+        self._window_first = first
         # DDP averages over processes and Lightning divides by the accumulation: undo both.
-        scale = processes * self.trainer.accumulate_grad_batches / self._window_first.clamp(min=1e-12)
-        return total * scale
+        return total * (processes * self.trainer.accumulate_grad_batches / first.clamp(min=1e-12))
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Turn the sum of gradients over accumulated batches into their mean over all items."""
-        if self._window_first is not None and self._window_total is not self._window_first:
+        if (
+            self._window_first is not None
+            and self._window_total is not None
+            and self.trainer.accumulate_grad_batches > 1
+        ):
             scale = self._window_first / self._window_total
             for parameter in self.parameters():
                 if parameter.grad is not None:
@@ -180,11 +182,11 @@ class ZooModel(LightningModule, ABC):
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Count a validation batch."""
-        self.update_metrics(self.split_metrics("val"), self(batch), batch)  # type: ignore[arg-type]
+        self.update_metrics(self.split_metrics("val"), self(batch), batch)
 
     def test_step(self, batch: Batch, batch_index: int) -> None:
         """Count a test batch."""
-        self.update_metrics(self.split_metrics("test"), self(batch), batch)  # type: ignore[arg-type]
+        self.update_metrics(self.split_metrics("test"), self(batch), batch)
 
     def predict_step(self, batch: Batch, batch_index: int) -> list[dict[str, Any]]:
         """Return the answers for a batch, each with its sample's id."""

@@ -14,10 +14,10 @@ from torch import Tensor
 
 
 class Objective(NamedTuple):
-    """A loss as it is summed: `total` / `count` is the mean that is minimised."""
+    """A loss as it is summed: `total` / `items` is the mean that is minimised."""
 
     total: Tensor  # scalar, with gradient
-    count: Tensor  # scalar: the items in the sum (or the sum of their weights)
+    items: Tensor  # scalar: the items in the sum (or the sum of their weights)
 
 
 class SampleLosses(NamedTuple):

@@ -99,7 +99,7 @@ def as_options(kind: type[Options], value: Options | Mapping[str, Any] | None, w
     """
     if isinstance(value, kind):
         return value
-    given = dict(value or {})  # type: ignore[call-overload]
+    given: dict[str, Any] = dict(value) if isinstance(value, Mapping) else {}
     names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
     for name in given:
         if name not in names:

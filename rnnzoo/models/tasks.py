@@ -68,6 +68,8 @@ class ClassTask(Task):
         item: what is classified, for the definitions of the metrics: ``text``, ``word``, ``frame``.
     """
 
+    weights: Tensor | None
+
     def __init__(self, *, labels: Sequence[str], loss: LossOptions, item: str) -> None:
         super().__init__(output_size=len(labels), selection=("accuracy", "max"))
         self.labels = list(labels)
@@ -108,6 +110,8 @@ class LabelSetTask(Task):
         labels: names of the labels.
         loss: smoothing and class weights of the training loss.
     """
+
+    weights: Tensor | None
 
     def __init__(self, *, labels: Sequence[str], loss: LossOptions) -> None:
         super().__init__(output_size=len(labels), selection=("micro_f1", "max"))

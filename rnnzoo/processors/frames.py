@@ -50,7 +50,9 @@ class FrameProcessor(NumericProcessor):
                 targets = pad([row["targets"] for row in rows], IGNORED)
             else:
                 targets = pad_rows([row["targets"] for row in rows], len(self.targets), float("nan"))
-        return FrameBatch(row_ids(rows), pad_rows([row["frames"] for row in rows], len(self.features)), lengths, targets)
+        return FrameBatch(
+            row_ids(rows), pad_rows([row["frames"] for row in rows], len(self.features)), lengths, targets
+        )
 
 
 def pad_rows(tables: Sequence[Sequence[Sequence[float]]], width: int, value: float = 0.0) -> Tensor:

@@ -43,7 +43,8 @@ class Normalisation:
         mean = total / count
         deviation = np.sqrt(np.maximum(squares / count - mean**2, 0.0))
         deviation[deviation < 1e-12] = 1.0
-        return cls(names=names, mean=mean + (0.0 if shift is None else shift), deviation=deviation)
+        mean = mean + (0.0 if shift is None else shift)
+        return cls(names=names, mean=mean.tolist(), deviation=deviation.tolist())
 
     def apply(self, table: Sequence[Sequence[float]], where: str) -> np.ndarray:
         """Return a table [N, I] of raw numbers as normalised float32.

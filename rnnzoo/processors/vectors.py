@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from rnnzoo.batches import VectorBatch
 from rnnzoo.processors.base import Row, need, row_ids

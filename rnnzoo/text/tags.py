@@ -10,6 +10,7 @@ What counts as a span, in broken sequences too, follows conlleval, the script of
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from rnnzoo.errors import unknown_name
 
@@ -108,10 +109,16 @@ def follows(before: str, after: str, scheme: str) -> bool:
     return inside and same if open_span else not inside
 
 
-def allowed_transitions(
-    tags: Sequence[str], scheme: str
-) -> tuple[list[bool], list[list[bool]], list[bool]]:
-    """Return which of `tags` may begin a sentence [C], follow each other [C][C], and end it [C]."""
+class Allowed(NamedTuple):
+    """Which of C tags may begin a sentence, follow each other, and end it."""
+
+    start: list[bool]  # [C]
+    transitions: list[list[bool]]  # [C from, C to]
+    end: list[bool]  # [C]
+
+
+def allowed_transitions(tags: Sequence[str], scheme: str) -> Allowed:
+    """Return which of `tags` may begin a sentence, follow each other, and end it."""
     start = [follows("", tag, scheme) for tag in tags]
     pairs = [[follows(before, after, scheme) for after in tags] for before in tags]
-    return start, pairs, [follows(tag, "", scheme) for tag in tags]
+    return Allowed(start, pairs, [follows(tag, "", scheme) for tag in tags])

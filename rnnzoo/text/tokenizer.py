@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import tokenizers
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
@@ -82,7 +83,7 @@ class Tokenizer:
         if options.kind == "bytes":
             return cls(bare.to_str())
         size = options.max_size or (10_000 if options.kind == "bpe" else 10**9)
-        settings = {
+        settings: dict[str, Any] = {
             "vocab_size": size,
             "min_frequency": options.min_count,
             "special_tokens": [PAD, UNKNOWN],
@@ -189,7 +190,9 @@ def build(options: TokenizerOptions) -> tokenizers.Tokenizer:
     elif options.kind == "bytes":
         alphabet = [PAD, UNKNOWN, *(f"<0x{byte:02X}>" for byte in range(256))]
         found = tokenizers.Tokenizer(
-            models.BPE({token: place for place, token in enumerate(alphabet)}, [], unk_token=UNKNOWN, byte_fallback=True)
+            models.BPE(
+                {token: place for place, token in enumerate(alphabet)}, [], unk_token=UNKNOWN, byte_fallback=True
+            )
         )
         found.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
     else:
