@@ -40,4 +40,4 @@ def last_valid(outputs: Tensor, lengths: Tensor | None) -> Tensor:
         return outputs[:, -1]
     rows = torch.arange(outputs.shape[0], device=outputs.device)
     last = outputs[rows, (lengths - 1).clamp(min=0)]  # [B, O]
-    return last * (lengths > 0).to(last.dtype).unsqueeze(1)
+    return torch.where((lengths > 0).unsqueeze(1), last, torch.zeros_like(last))

@@ -158,6 +158,7 @@ def run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     before = dict(os.environ)
+    os.environ["JSONARGPARSE_DEPRECATION_WARNINGS"] = "off"  # Lightning calls a method by its former name
     yield lambda *words: main(list(words))
     os.environ.clear()
     os.environ.update(before)

@@ -60,6 +60,7 @@ def run_lstm(cell: LSTMCell, inputs: Tensor, lengths: Tensor | None, state: LSTM
     if ragged:
         assert lengths is not None
         padding = ~length_mask(lengths, inputs.shape[1])  # [B, T]
+        inputs = torch.where(padding.unsqueeze(-1), 0.0, inputs)  # whatever stands there must not reach the gates
         inputs = torch.cat([inputs, padding.unsqueeze(-1).to(inputs.dtype)], dim=-1)  # [B, T, I + 1]
         hold = input_weight.new_zeros(4, cell.hidden_size)
         hold[0], hold[1] = -CLOSED, CLOSED  # input gate, forget gate

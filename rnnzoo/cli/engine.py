@@ -38,7 +38,7 @@ def quiet_lightning() -> None:
         ".*LightningCLI's args parameter.*",
         ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
         ".*Trying to infer the `batch_size`.*",
-        ".*it is recommended to use `self.log.*sync_dist=True`.*",
+        ".*recommended to use `self.log.*sync_dist=True.*",
     ):
         warnings.filterwarnings("ignore", message=message)
 

@@ -93,6 +93,8 @@ class CRF(nn.Module):
 
     def marginals(self, emissions: Tensor, lengths: Tensor) -> Tensor:
         """Return p(y_t = c) of each position [B, T, C]; zeros at and past each row's length."""
+        if emissions.shape[1] == 0:
+            return torch.zeros_like(emissions, dtype=torch.float32)
         with torch.inference_mode(False), torch.enable_grad():  # trainers predict in inference mode
             # The derivative of log Z by an emission is the probability of its tag.
             leaves = emissions.detach().clone().float().requires_grad_()

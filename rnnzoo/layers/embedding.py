@@ -53,9 +53,10 @@ class WordEmbedding(nn.Module):
             self.table.weight[[PADDING, UNKNOWN]] = 0.0
 
     def load_vectors(self, vectors: Tensor) -> None:
-        """Copy pretrained vectors [V, E]; a row of NaN keeps the vector it has."""
+        """Copy pretrained vectors [V, E]; a row of NaN keeps the vector it has, and padding always does."""
         with torch.no_grad():
             found = ~vectors.isnan().any(1)  # [V]
+            found[PADDING] = False
             self.table.weight[found] = vectors[found].to(self.table.weight)
 
     def forward(self, tokens: Tensor) -> Tensor:

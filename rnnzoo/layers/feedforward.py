@@ -40,6 +40,9 @@ class FeedForward(nn.Module):
         super().__init__()
         if activation not in ACTIVATIONS:
             raise unknown_name("activation", activation, ACTIVATIONS)
+        for name, size in (("input_size", input_size), ("output_size", output_size)):
+            if size < 1:
+                raise InputError(name, expected="at least 1", got=str(size))
         if any(size < 1 for size in hidden_sizes):
             raise InputError("hidden_sizes", expected="sizes of at least 1", got=str(list(hidden_sizes)))
         layers: list[nn.Module] = []

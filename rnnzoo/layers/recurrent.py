@@ -133,7 +133,10 @@ class Recurrent(nn.Module):
             raise InputError(
                 "inputs of Recurrent", expected=f"shape [B, T, {self.input_size}]", got=str(list(inputs.shape))
             )
+        if lengths is not None and lengths.shape != inputs.shape[:1]:
+            raise InputError("lengths of Recurrent", expected=f"shape [{len(inputs)}]", got=str(list(lengths.shape)))
         state = self.initial_state(inputs.shape[0]) if state is None else state
+        self._check_state(state, inputs.shape[0])
         directions = 1 + self.bidirectional
         final: list[State] = []
         for layer in range(self.num_layers):
@@ -208,6 +211,7 @@ class Recurrent(nn.Module):
                 got=f"cell {self.cell_name!r} or such an option",
             )
         options: dict[str, Any] = {"nonlinearity": "relu"} if self.cell_name == "rnn_relu" else {}
+        weight: Tensor = base_cell(self.cells[0]).input_weight  # type: ignore[arg-type, assignment]
         module = kinds[self.cell_name](
             self.input_size,
             base_cell(self.cells[0]).hidden_size,  # type: ignore[arg-type]
@@ -215,19 +219,33 @@ class Recurrent(nn.Module):
             batch_first=True,
             dropout=self.dropout,
             bidirectional=self.bidirectional,
+            dtype=weight.dtype,
+            device=weight.device,
             **options,
         )
         with torch.no_grad():
             for wrapped, names in zip(self.cells, torch_names(module), strict=True):
                 cell: Any = base_cell(wrapped)  # type: ignore[arg-type]
-                weight, recurrent, first, second = (getattr(module, name) for name in names)
-                weight.copy_(cell.input_weight)
+                input_weight, recurrent, first, second = (getattr(module, name) for name in names)
+                input_weight.copy_(cell.input_weight)
                 recurrent.copy_(cell.recurrent_weight)
                 first.copy_(cell.bias)
                 second.zero_()
                 if self.cell_name == "gru":
                     second[2 * cell.hidden_size :].copy_(cell.candidate_bias)
         return module.train(self.training)
+
+    def _check_state(self, state: States, batch_size: int) -> None:
+        """Refuse a state of another shape: torch's kernels would read past its end."""
+        if len(state) != len(self.cells):
+            raise InputError("state of Recurrent", expected=f"{len(self.cells)} cell states", got=str(len(state)))
+        for cell, each in zip(self.cells, state, strict=True):
+            size = base_cell(cell).hidden_size  # type: ignore[arg-type]
+            hidden = each.inner.hidden if isinstance(cell, RecurrentDropout) else each.hidden
+            if hidden.shape != (batch_size, size):
+                raise InputError(
+                    "state of Recurrent", expected=f"shape [{batch_size}, {size}]", got=str(list(hidden.shape))
+                )
 
     def _learn(self, field: Tensor) -> Tensor:
         self.initial.append(nn.Parameter(field[0].detach().clone()))

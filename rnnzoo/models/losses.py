@@ -49,7 +49,8 @@ def sample_cross_entropy(logits: Tensor, targets: Tensor) -> SampleLosses:
     """Negative log-likelihood in nats of each sample of `targets` [B, ...] under `logits` [B, ..., C]."""
     known = targets >= 0
     logs = logits.float().log_softmax(-1).gather(-1, targets.clamp(min=0).unsqueeze(-1)).squeeze(-1)  # [B, ...]
-    return SampleLosses(-torch.where(known, logs, 0.0).flatten(1).sum(1), known.flatten(1).sum(1))
+    rows = (len(targets), -1)
+    return SampleLosses(-torch.where(known, logs, 0.0).reshape(rows).sum(1), known.reshape(rows).sum(1))
 
 
 def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:

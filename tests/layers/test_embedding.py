@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 
 from rnnzoo.errors import InputError
-from rnnzoo.layers.embedding import PADDING, CharacterEmbedding, WordEmbedding, load_text_vectors
+from rnnzoo.layers.embedding import PADDING, UNKNOWN, CharacterEmbedding, WordEmbedding, load_text_vectors
 
 torch.set_num_threads(1)
 
@@ -77,9 +77,11 @@ def test_the_padding_row_is_zero_and_stays_so():
 
 def test_word_dropout_takes_whole_words_and_keeps_the_scale_of_the_others():
     embedding = make_words(word_dropout=0.3)
-    tokens = torch.randint(1, 50, (100, 100))
+    with torch.no_grad():
+        embedding.table.weight[UNKNOWN] = 7.0
+    tokens = torch.randint(2, 50, (100, 100))
     found, full = embedding(tokens), embedding.table.weight[tokens]
-    dropped = (found == 0).all(-1)
+    dropped = (found == 7).all(-1)
     assert torch.equal(found[~dropped], full[~dropped])
     assert 0.27 < float(dropped.float().mean()) < 0.33
     assert 0 < int(dropped[:, 0].sum()) < 100  # drawn for each place, not for each column or row
@@ -87,9 +89,26 @@ def test_word_dropout_takes_whole_words_and_keeps_the_scale_of_the_others():
     assert not torch.equal(embedding(tokens), found)
 
 
+def test_padding_is_never_read_as_unknown():
+    embedding = make_words(word_dropout=0.9)
+    with torch.no_grad():
+        embedding.table.weight[UNKNOWN] = 7.0
+    assert (embedding(torch.zeros(50, 50, dtype=torch.long)) == 0).all()
+
+
+def test_the_unknown_vector_is_learnt_from_dropped_words():
+    for share in (0.0, 0.5):
+        embedding = make_words(word_dropout=share)
+        assert (embedding.table.weight[UNKNOWN] == 0).all()
+        (gradient,) = torch.autograd.grad(embedding(torch.full((20, 20), 5)).sum(), embedding.table.weight)
+        assert gradient[:, 0].sum() == 400
+        assert 0.8 * share <= gradient[UNKNOWN, 0] / 400 <= 1.2 * share
+        assert gradient[UNKNOWN, 0] + gradient[5, 0] == 400
+
+
 def test_dropout_takes_single_numbers_and_scales_the_others():
     embedding = make_words(dropout=0.25)
-    tokens = torch.randint(1, 50, (50, 50))
+    tokens = torch.randint(2, 50, (50, 50))
     found, full = embedding(tokens), embedding.table.weight[tokens]
     kept = found != 0
     assert_close(found[kept], full[kept] / 0.75)
@@ -259,6 +278,19 @@ def test_lines_of_files_are_read_as_they_are_written_by_others(tmp_path):
     path = write(tmp_path / "vectors.txt", "a\u2028b 1 2 \r\nc\u0085 3 4 \r\nd\xa0e 5 6")
     vectors, count = load_text_vectors(path, ["a\u2028b", "c\u0085", "d\xa0e"])
     assert (vectors.tolist(), count) == ([[1, 2], [3, 4], [5, 6]], 3)
+
+
+def test_words_with_blanks_as_glove_has_them(tmp_path):
+    path = write(tmp_path / "vectors.txt", "the 1 2\n. . . 3 4\nat name@domain.com -5 6e0\nNew York 7 8\n")
+    vectors, count = load_text_vectors(path, ["New York", ". . .", "at name@domain.com", "the", "at", "."])
+    assert vectors[:4].tolist() == [[7, 8], [3, 4], [-5, 6], [1, 2]]
+    assert count == 4
+
+
+@pytest.mark.parametrize("text", ["", "400000 300\n"], ids=["nothing", "header"])
+def test_files_without_vectors_are_refused(tmp_path, text):
+    with pytest.raises(InputError, match=r"vectors\.txt"):
+        load_text_vectors(write(tmp_path / "vectors.txt", text), ["the"])
 
 
 @pytest.mark.parametrize(

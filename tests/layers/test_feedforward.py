@@ -63,7 +63,7 @@ def test_dropout_acts_after_each_hidden_layer_in_training_alone():
 
 
 def test_unknown_activations_are_refused():
-    with pytest.raises(InputError, match="activation: expected one of gelu, relu, tanh.*did you mean 'relu'"):
+    with pytest.raises(InputError, match=r"activation: expected one of gelu, relu, tanh.*did you mean 'relu'"):
         FeedForward(input_size=1, hidden_sizes=[1], output_size=1, activation="relux")
 
 

@@ -139,5 +139,5 @@ def test_none_and_repeated_names_are_refused(names):
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(InputError, match="pooling: expected one of attention, last, max, mean.*did you mean 'mean'"):
+    with pytest.raises(InputError, match=r"pooling: expected one of attention, last, max, mean.*did you mean 'mean'"):
         Pooling(["last", "meen"], input_size=SIZE)

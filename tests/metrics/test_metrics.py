@@ -315,10 +315,7 @@ def test_rows_without_steps_add_nothing(name):
     samples = draw(case)
     metric = make(case)
     metric.update(*collate(samples))
-    if case == "classes":
-        empty = torch.zeros(2, 0, dtype=torch.long)
-    else:
-        empty = torch.zeros(2, 0, 3)
+    empty = torch.zeros(2, 0, dtype=torch.long) if case == "classes" else torch.zeros(2, 0, 3)
     metric.update(torch.tensor([100, 101]), empty, empty)
     assert same(values_of(metric), feed(case, samples))
 

@@ -15,6 +15,7 @@ TEXTS = [
     "naïve café — Zürich; ÀÉÎ",
     "日本語のテキスト\tと العربية и русский",
     "emoji 👩\u200d👩\u200d👧 🇩🇪, combining e\u0301 o\u0308\u0323",
+    "\n\nparagraphs\n\n\n",
     "  two  blanks\r\n\r\n\ttabs\u2028line\u0085sep\xa0 ",
     "\x00\x01 < > <0x41> </s> ## Ġ Ċ ▁ \ufeff",
 ]
@@ -43,6 +44,7 @@ def test_the_first_ids_are_padding_and_unknown(kind):
         assert tokenizer.vocabulary[:2] == [PAD, UNKNOWN]
         assert (PAD_ID, UNKNOWN_ID) == (0, 1)
         assert len(tokenizer.vocabulary) == len(set(tokenizer.vocabulary)) == tokenizer.vocabulary_size
+        assert max(tokenizer.encode("a b <unk> <pad> The ?")) < tokenizer.vocabulary_size
 
 
 @ALL
@@ -94,11 +96,17 @@ def test_text_that_spells_a_special_token_is_text(kind, text):
 
 
 def test_a_word_that_spells_the_padding_is_not_padding():
-    tokenizer = train("words", ["a <pad> b"])
-    assert PAD_ID not in tokenizer.encode("a <pad> b")
-    assert len(tokenizer.encode("a <pad> b")) == 3
-    tokenizer = Tokenizer.train_words(["a", "<pad>", "b"], TokenizerOptions())
-    assert PAD_ID not in tokenizer.encode_words(["a", "<pad>", "b"])
+    words = ["a", "<pad>", "b", "<unk>"]
+    for tokenizer in (train("words", [" ".join(words)]), Tokenizer.train_words(words, TokenizerOptions())):
+        assert tokenizer.vocabulary[:2] == [PAD, UNKNOWN]
+        for found in (tokenizer.encode(" ".join(words)), tokenizer.encode_words(words)):
+            assert len(found) == 4
+            assert all(PAD_ID < number < tokenizer.vocabulary_size for number in found)
+
+
+def test_a_word_that_spells_the_padding_is_not_padding_where_training_never_saw_it():
+    for tokenizer in (train("words", ["a b"]), Tokenizer.train_words(["a", "b"], TokenizerOptions())):
+        assert tokenizer.encode("a <pad> b") == tokenizer.encode_words(["a", "<pad>", "b"]) == [2, UNKNOWN_ID, 3]
 
 
 @ALL
@@ -290,7 +298,7 @@ def test_trained_words_survive_json():
 
 
 def test_training_words_is_the_same_in_any_order():
-    words = "the a b the c d e f g a".split()
+    words = ["the", "a", "b", "the", "c", "d", "e", "f", "g", "a"]
     checksums = {Tokenizer.train_words(order, PLAIN).checksum for order in (words, words[::-1], sorted(words))}
     assert len(checksums) == 1
 

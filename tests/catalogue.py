@@ -1,0 +1,117 @@
+"""Every cell and every backend, once, with what the laws need to know of it.
+
+`test_catalogue.py` fails if something is registered but not listed here, or listed but not registered. A new cell
+needs one line in `CELLS` and one reference in `references.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+import references
+import torch
+from references import Reference, Weights
+from torch import Tensor, nn
+
+from rnnzoo.cells.base import Cell
+from rnnzoo.cells.wrappers import RecurrentDropout
+from rnnzoo.layers.recurrent import Recurrent
+
+
+class CellCase(NamedTuple):
+    """What the tests know of a cell."""
+
+    name: str
+    reference: Reference
+    kind: str  # gated, linear or general: what the hidden state is allowed to do
+    backends: tuple[str, ...]  # all that run it
+    torch_layer: type[nn.RNNBase] | None = None  # the layer of torch with the same equations
+    torch_options: Mapping[str, Any] = MappingProxyType({})
+    options: Mapping[str, Any] = MappingProxyType({})  # every option of the cell, with a value that is not its default
+
+
+class BackendCase(NamedTuple):
+    """What the tests know of a backend."""
+
+    name: str
+    module: str
+
+
+CELLS = {
+    case.name: case
+    for case in (
+        CellCase("rnn", references.RNN, "gated", ("reference", "native"), nn.RNN),
+        CellCase("rnn_relu", references.RNN_RELU, "gated", ("reference", "native"), nn.RNN, {"nonlinearity": "relu"}),
+        CellCase("lstm", references.LSTM, "gated", ("reference", "native"), nn.LSTM, options={"forget_bias": 2.5}),
+        CellCase("gru", references.GRU, "gated", ("reference", "native"), nn.GRU),
+        CellCase("gru_reset_before", references.GRU_RESET_BEFORE, "general", ("reference",)),
+    )
+}
+
+BACKENDS = {
+    case.name: case
+    for case in (
+        BackendCase("reference", "rnnzoo.backends.reference"),
+        BackendCase("native", "rnnzoo.backends.native"),
+    )
+}
+
+TOLERANCES = {
+    torch.float32: {"rtol": 1e-4, "atol": 2e-5},
+    torch.float64: {"rtol": 1e-10, "atol": 1e-12},
+}
+
+
+def load_weights(cell: Cell, weights: Weights) -> None:
+    """Copy NumPy weights into a cell; their names must be those of its parameters."""
+    target = cell.cell if isinstance(cell, RecurrentDropout) else cell
+    target.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+
+
+def make_layer(
+    case: CellCase,
+    *,
+    input_size: int = 3,
+    hidden_size: int = 4,
+    num_layers: int = 1,
+    bidirectional: bool = False,
+    dtype: torch.dtype = torch.float64,
+    **options: Any,
+) -> tuple[Recurrent, list[Weights]]:
+    """Build recurrent layers with the weights of the reference; return them with these weights, cell by cell."""
+    layer = Recurrent(
+        cell=case.name,
+        input_size=input_size,
+        hidden_size=hidden_size,
+        num_layers=num_layers,
+        bidirectional=bidirectional,
+        **options,
+    ).to(dtype)
+    drawn = []
+    for place, cell in enumerate(layer.cells):
+        weights = case.reference.weights(place, input_size=cell.input_size, hidden_size=hidden_size)
+        load_weights(cell, weights)
+        drawn.append(weights)
+    return layer, drawn
+
+
+def random_state(layer: Recurrent, batch_size: int, *, seed: int = 7) -> tuple[Any, ...]:
+    """Draw a state of the layers that differs in every number, as leaves of the graph that want gradients."""
+    rng = np.random.default_rng(seed)
+    return tuple(
+        type(inner)(
+            *(
+                torch.from_numpy(0.5 * rng.standard_normal(tuple(field.shape))).to(field.dtype).requires_grad_()
+                for field in inner
+            )
+        )
+        for inner in layer.initial_state(batch_size)
+    )
+
+
+def flatten(state: Any) -> list[Tensor]:
+    """List all tensors of a nested state."""
+    return [state] if isinstance(state, Tensor) else [field for part in state for field in flatten(part)]

@@ -1,0 +1,141 @@
+"""Real data sets as users have them; each test skips where its folder is absent."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+from rnnzoo.data import FrameData, TaggingData, TextClassificationData, VectorData
+from rnnzoo.text.tokenizer import TokenizerOptions
+
+DATA = Path(__file__).parents[2].parent / "shared" / "data"
+
+
+def place(name):
+    if not (DATA / name).is_dir():
+        pytest.skip(f"{DATA / name} is absent")
+    return str(DATA / name)
+
+
+def sizes(data):
+    found = data.describe().split_sizes
+    return found["train"], found["validation"], found["test"]
+
+
+def test_ud_english_ewt():
+    data = TaggingData(path=place("ud_english_ewt"), columns={"tags": "upos"})
+    assert sizes(data) == (12544, 2001, 2077)
+    assert set(data.describe().revision) == {
+        "en_ewt-ud-dev.conllu",
+        "en_ewt-ud-test.conllu",
+        next(name for name in data.describe().revision if "train" in name),
+    }
+    assert data.describe().notes == []
+    assert data.raw("train")[0]["tokens"][:4] == ["Al", "-", "Zaman", ":"]
+    assert data.raw("test")[0] == {
+        "tokens": ["What", "if", "Google", "Morphed", "Into", "GoogleOS", "?"],
+        "tags": ["PRON", "SCONJ", "PROPN", "VERB", "ADP", "PROPN", "PUNCT"],
+    }
+    assert len(set(chain.from_iterable(data.raw("test")["tags"]))) == 17
+    assert sum(len(tags) for tags in data.raw("validation")["tags"]) == 25147
+
+
+def test_conll2003_ner():
+    options = {
+        "path": place("conll2003_ner"),
+        "columns": {"tags": "ner_tags"},
+        "file_columns": ["tokens", "pos_tags", "chunk_tags", "ner_tags"],
+    }
+    data = TaggingData(**options)
+    assert sizes(data) == (14041, 3250, 3453)
+    assert data.raw("train")[0] == {
+        "tokens": ["EU", "rejects", "German", "call", "to", "boycott", "British", "lamb", "."],
+        "tags": ["I-ORG", "O", "I-MISC", "O", "O", "O", "I-MISC", "O", "O"],
+    }
+    assert sum(len(tags) for tags in data.raw("test")["tags"]) == 46435
+    small = TaggingData(**options, scheme="bioes", limit=300)
+    assert sizes(small) == (300, 3250, 3453)
+    kinds = ("LOC", "MISC", "ORG", "PER")
+    assert set(small.processor.tags) == {"O", *(f"{prefix}-{kind}" for prefix in "BIES" for kind in kinds)}
+    assert small.encoded("train")[0]["tags"][:3] == ["S-ORG", "O", "S-MISC"]
+
+
+def test_sst2():
+    data = TextClassificationData(path=place("sst"), file_columns=["text", "label"])
+    assert sizes(data) == (6920, 872, 1821)
+    assert data.raw("train")[0] == {
+        "text": "a stirring , funny and finally transporting re imagining of beauty and the beast and 1930s horror films",
+        "label": "1",
+    }
+    assert data.raw("validation")[0] == {"text": "one long string of cliches", "label": "0"}
+    assert list(data.processor.labels) == ["0", "1"]
+    assert data.encoded("train")[0]["length"] == 18
+    checksum = hashlib.sha256((DATA / "sst" / "sst2.dev.tsv").read_bytes()).hexdigest()
+    assert data.describe().revision["sst2.dev.tsv"] == checksum
+    assert len(data.describe().revision) == 3
+
+
+def test_names_of_18_languages():
+    data = TextClassificationData(
+        path=place("names_18_languages"), class_per_file=True, tokenizer=TokenizerOptions(kind="characters")
+    )
+    assert sizes(data) == (16040, 2005, 2005)
+    assert len(data.describe().notes) == 2
+    assert data.raw("train")[0]["label"] == "Arabic"
+    labels = Counter(chain.from_iterable(data.raw(split)["label"] for split in ("train", "validation", "test")))
+    assert len(labels) == len(data.processor.labels) == 18
+    lines = (DATA / "names_18_languages" / "Korean.txt").read_text(encoding="utf-8").split("\n")
+    assert labels["Korean"] == sum(1 for line in lines if line.strip())
+
+
+def test_gesture_phase():
+    joints = ("lh", "rh", "h", "s", "lw", "rw")
+    features = [joint + axis for joint in joints for axis in "xyz"]
+    data = FrameData(
+        path=place("gesture_phase"),
+        columns={"labels": "phase"},
+        features=features,
+        rename_labels={"Preparação": "Preparation"},
+        test="a3_raw.csv",
+        validation="c3_raw.csv",
+        window_size=128,
+        window_stride=32,
+    )
+    assert sizes(data) == (5, 1, 1)
+    assert data.raw("test")[0]["name"] == "a3_raw.csv"
+    assert len(data.raw("test")[0]["frames"]) == 1834
+    assert [len(each) for each in data.raw("train")["frames"]] == [1747, 1264, 1073, 1424, 1111]
+    assert data.raw("train")[0]["frames"][0][:3] == [5.347435, 4.363681, 1.501913]
+    assert data.processor.features == features
+    assert list(data.processor.labels) == ["Hold", "Preparation", "Rest", "Retraction", "Stroke"]
+    assert set(data.encoded("train").lengths.tolist()) == {128}
+    assert data.encoded("test").lengths.tolist() == [1834]
+
+
+OCCUPANCY = {
+    "format": "csv",
+    "train": "datatraining.txt",
+    "validation": "datatest.txt",
+    "test": "datatest2.txt",
+}
+
+
+def test_occupancy_as_vectors():
+    data = VectorData(path=place("occupancy"), columns={"label": "Occupancy"}, **OCCUPANCY)
+    assert sizes(data) == (8143, 2665, 9752)
+    assert data.raw("train")[0] == {"vector": [23.18, 27.272, 426.0, 721.25, 0.00479298817650529], "label": "1"}
+    assert data.processor.features == ["Temperature", "Humidity", "Light", "CO2", "HumidityRatio"]
+    positives = [Counter(data.raw(split)["label"])["1"] for split in ("train", "validation", "test")]
+    assert positives == [1729, 972, 2049]
+
+
+def test_occupancy_as_frames():
+    data = FrameData(path=place("occupancy"), columns={"labels": "Occupancy"}, window_size=128, **OCCUPANCY)
+    assert sizes(data) == (1, 1, 1)
+    assert [len(data.raw(split)[0]["frames"]) for split in ("train", "validation", "test")] == [8143, 2665, 9752]
+    assert list(data.processor.labels) == ["0", "1"]
+    assert len(data.encoded("train")) == -(-8143 // 128)

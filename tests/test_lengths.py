@@ -1,0 +1,86 @@
+"""Masks, reversal and last steps against loops over plain lists, on all small batches."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+import torch
+
+from rnnzoo.lengths import last_valid, length_mask, reverse_padded
+
+torch.set_num_threads(1)
+
+BATCHES = [(steps, list(lengths)) for steps in (0, 1, 2, 3) for lengths in product(range(steps + 1), repeat=2)]
+batches = pytest.mark.parametrize(("steps", "lengths"), BATCHES, ids=str)
+
+
+def numbered(batch_size: int, steps: int, *shape: int) -> torch.Tensor:
+    """Return a batch in which every number is another one, and none is 0."""
+    count = batch_size * steps
+    for size in shape:
+        count *= size
+    return (1.0 + torch.arange(count)).reshape(batch_size, steps, *shape)
+
+
+@batches
+def test_length_mask(steps, lengths):
+    mask = length_mask(torch.tensor(lengths), steps)
+    assert mask.dtype == torch.bool
+    assert mask.shape == (2, steps)
+    assert mask.tolist() == [[t < length for t in range(steps)] for length in lengths]
+
+
+def test_length_mask_of_no_rows():
+    assert length_mask(torch.zeros(0, dtype=torch.long), 3).shape == (0, 3)
+
+
+@batches
+@pytest.mark.parametrize("shape", [(), (2,), (2, 3)], ids=str)
+def test_reverse_padded(steps, lengths, shape):
+    inputs = numbered(2, steps, *shape)
+    reversed_inputs = reverse_padded(inputs, torch.tensor(lengths))
+    assert reversed_inputs.shape == inputs.shape
+    for row, length in enumerate(lengths):
+        expected = [inputs[row, length - 1 - t if t < length else t].tolist() for t in range(steps)]
+        assert reversed_inputs[row].tolist() == expected
+
+
+@batches
+def test_reversing_twice_changes_nothing(steps, lengths):
+    inputs, rows = numbered(2, steps, 2), torch.tensor(lengths)
+    assert torch.equal(reverse_padded(reverse_padded(inputs, rows), rows), inputs)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3])
+def test_without_lengths_all_steps_count(steps):
+    inputs = numbered(2, steps, 2)
+    full = torch.full((2,), steps)
+    assert torch.equal(reverse_padded(inputs, None), reverse_padded(inputs, full))
+    assert torch.equal(last_valid(inputs, None), last_valid(inputs, full))
+
+
+def test_reverse_padded_works_on_token_ids():
+    tokens = torch.tensor([[5, 6, 0], [7, 8, 9]])
+    assert reverse_padded(tokens, torch.tensor([2, 3])).tolist() == [[6, 5, 0], [9, 8, 7]]
+
+
+@batches
+def test_last_valid(steps, lengths):
+    outputs = numbered(2, steps, 3)
+    last = last_valid(outputs, torch.tensor(lengths))
+    assert last.shape == (2, 3)
+    for row, length in enumerate(lengths):
+        expected = outputs[row, length - 1] if length else torch.zeros(3)
+        assert torch.equal(last[row], expected)
+
+
+def test_last_valid_keeps_the_dtype():
+    assert last_valid(torch.ones(2, 3, 4, dtype=torch.float64), torch.tensor([0, 2])).dtype == torch.float64
+
+
+def test_gradients_reach_valid_steps_only():
+    outputs = numbered(3, 3, 1).requires_grad_()
+    last_valid(outputs, torch.tensor([0, 1, 3])).sum().backward()
+    assert outputs.grad is not None
+    assert outputs.grad.squeeze(2).tolist() == [[0, 0, 0], [1, 0, 0], [0, 0, 1]]
