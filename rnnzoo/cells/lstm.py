@@ -43,8 +43,8 @@ class LSTMCell(GatedCell):
 
     def initial_state(self, batch_size: int) -> LSTMState:
         """Return zeros."""
-        zeros = self.recurrent_weight.new_zeros(batch_size, self.hidden_size)
-        return LSTMState(zeros, zeros)
+        size = (batch_size, self.hidden_size)
+        return LSTMState(self.recurrent_weight.new_zeros(size), self.recurrent_weight.new_zeros(size))
 
     def gates(self, projected: Tensor, recurrent: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
         """Compute the four gates and the new state."""

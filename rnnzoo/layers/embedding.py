@@ -170,6 +170,8 @@ def load_text_vectors(path: str | Path, words: Sequence[str]) -> tuple[Tensor, i
             except ValueError as error:
                 raise InputError(f"{path}, line {number}", expected="numbers", got=str(error)) from error
             (exact if words[place] == word else lowered)[place] = numbers
+    if size == 0:
+        raise InputError(str(path), expected="lines of a word and its numbers", got="none")
     vectors = torch.full((len(words), size), float("nan"))
     for place, numbers in {**lowered, **exact}.items():
         vectors[place] = torch.tensor(numbers)

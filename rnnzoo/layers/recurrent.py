@@ -204,10 +204,11 @@ class Recurrent(nn.Module):
             InputError: if torch has no such layer.
         """
         kinds = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN, "rnn_relu": nn.RNN}
-        if self.cell_name not in kinds or self.residual or len(self.norms) or len(self.initial):
+        wrapped = isinstance(self.cells[0], RecurrentDropout) or self.locked_dropout
+        if self.cell_name not in kinds or self.residual or len(self.norms) or len(self.initial) or wrapped:
             raise InputError(
                 "Recurrent.to_torch",
-                expected=f"one of the cells {', '.join(kinds)} with no residual, layer norm or learned initial state",
+                expected=f"one of the cells {', '.join(kinds)} without options that torch lacks",
                 got=f"cell {self.cell_name!r} or such an option",
             )
         options: dict[str, Any] = {"nonlinearity": "relu"} if self.cell_name == "rnn_relu" else {}

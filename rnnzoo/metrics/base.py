@@ -99,6 +99,11 @@ class MeanLoss(SampleMetric):
         }
 
 
+def rows_of(values: Tensor) -> Tensor:
+    """Return values [B] or [B, ...] as [B, N]."""
+    return values.unsqueeze(1) if values.dim() == 1 else values.flatten(1)
+
+
 def ratio(part: Tensor, whole: Tensor) -> Tensor:
     """Return part / whole, and NaN where there is nothing."""
     return torch.where(whole == 0, torch.nan, part / whole.clamp(min=1e-300))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rnnzoo.batches import IGNORED, UNSEEN
-from rnnzoo.metrics.base import SampleMetric, f1_values, percent
+from rnnzoo.metrics.base import SampleMetric, f1_values, percent, rows_of
 
 
 class ClassificationCounts(SampleMetric):
@@ -36,7 +36,7 @@ class ClassificationCounts(SampleMetric):
     def update(self, ids: Tensor, predicted: Tensor, targets: Tensor) -> None:
         """Add predicted and gold classes [B] or [B, T]."""
         classes = len(self.labels)
-        predicted, targets = predicted.reshape(len(ids), -1), targets.reshape(len(ids), -1)  # [B, N]
+        predicted, targets = rows_of(predicted), rows_of(targets)  # [B, N]
         valid = targets != IGNORED
         gold = torch.where(targets == UNSEEN, classes, targets)
         place = torch.where(valid, gold * classes + predicted, self.width)  # [B, N]

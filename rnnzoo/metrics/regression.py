@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rnnzoo.metrics.base import SampleMetric, ratio
+from rnnzoo.metrics.base import SampleMetric, ratio, rows_of
 
 
 class RegressionError(SampleMetric):
@@ -22,7 +22,7 @@ class RegressionError(SampleMetric):
 
     def update(self, ids: Tensor, predicted: Tensor, targets: Tensor) -> None:
         """Add predicted and gold numbers [B, ...]; a gold NaN is left out."""
-        predicted, targets = predicted.reshape(len(ids), -1).double(), targets.reshape(len(ids), -1).double()
+        predicted, targets = rows_of(predicted).double(), rows_of(targets).double()  # [B, N]
         given = ~targets.isnan()
         targets = targets.nan_to_num()
         error = torch.where(given, predicted - targets, 0.0)
@@ -33,7 +33,7 @@ class RegressionError(SampleMetric):
         """Return the errors."""
         count, absolute, squared, total, total_squared = sums
         spread = total_squared - total.square() / count.clamp(min=1)
-        spread = torch.where(spread <= 1e-12 * total_squared, 0.0, spread)  # equal numbers, but for rounding
+        spread = torch.where(spread <= 1e-14 * total_squared, 0.0, spread)  # equal numbers, but for rounding
         return {
             "mae": ratio(absolute, count),
             "rmse": ratio(squared, count).sqrt(),

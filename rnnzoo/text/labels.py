@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 
 from rnnzoo.batches import UNSEEN
@@ -40,6 +41,7 @@ class LabelMap:
 
 def _natural(label: str) -> tuple[bool, float, str]:
     try:
-        return (False, float(label), label)
+        number = float(label)
     except ValueError:
-        return (True, 0.0, label)
+        number = math.nan
+    return (True, 0.0, label) if math.isnan(number) else (False, number, label)

@@ -69,7 +69,7 @@ def write_spans(found: Iterable[Span], length: int, scheme: str) -> list[str]:
         raise unknown_name("tag scheme", scheme, SCHEMES)
     tags = ["O"] * length
     previous: Span | None = None
-    for kind, start, end in found:
+    for kind, start, end in sorted(found, key=lambda span: span[1]):
         tags[start:end] = [f"I-{kind}"] * (end - start)
         adjacent = previous is not None and previous[0] == kind and previous[2] == start
         if scheme != "iob1" or adjacent:

@@ -7,6 +7,7 @@ its JSON, so it is the same in training and ever after.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from rnnzoo.errors import InputError, unknown_name
 
 PAD, UNKNOWN = "<pad>", "<unk>"
 PAD_ID, UNKNOWN_ID = 0, 1
+BYTE_TOKENS = 258  # 256 bytes and the two special tokens
 KINDS = ("words", "characters", "bytes", "bpe")
 SPLITS = ("whitespace", "punctuation")
 UNICODE_FORMS = {
@@ -39,7 +41,7 @@ class TokenizerOptions:
         unicode: Unicode normal form: NFC, NFD, NFKC or NFKD; None leaves the text as it is.
         digits_to_zero: map every digit to 0.
         remove: a regular expression whose matches become a blank, such as ``<br />``.
-        split: for words and bpe: ``whitespace``, or ``punctuation`` to split off punctuation marks too.
+        split: for words: ``whitespace``, or ``punctuation`` to split off punctuation marks too.
         min_count: words and characters that are rarer in training are unknown.
         max_size: the largest vocabulary, special tokens included; the most frequent stay.
     """
@@ -58,16 +60,16 @@ class Tokenizer:
     """A trained tokenizer.
 
     Args:
-        json: what `to_json` gave: the format of the `tokenizers` library.
+        text: what `to_json` gave: the format of the `tokenizers` library.
 
     >>> tokenizer = Tokenizer.train(["the cat", "the dog"], TokenizerOptions())
     >>> tokenizer.encode("the bird")
     [2, 1]
     """
 
-    def __init__(self, json: str) -> None:
+    def __init__(self, text: str) -> None:
         try:
-            self._tokenizer = tokenizers.Tokenizer.from_str(json)
+            self._tokenizer = tokenizers.Tokenizer.from_str(text)
         except Exception as error:  # the library raises plain Exception
             raise InputError("tokenizer", expected="JSON of the tokenizers library", got=str(error)) from error
         self.vocabulary_size = self._tokenizer.get_vocab_size()
@@ -96,7 +98,7 @@ class Tokenizer:
         else:
             trainer = trainers.WordLevelTrainer(**settings)
         bare.train_from_iterator(texts, trainer=trainer)
-        return cls(bare.to_str())
+        return cls(without_special_tokens(bare.to_str()))
 
     @classmethod
     def train_words(cls, words: Iterable[str], options: TokenizerOptions) -> Tokenizer:
@@ -117,22 +119,22 @@ class Tokenizer:
             show_progress=False,
         )
         bare.train_from_iterator(texts, trainer=trainer)
-        return cls(bare.to_str())
+        return cls(without_special_tokens(bare.to_str()))
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of the tokens of a text."""
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+        return real_ids(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of the tokens of each text, computed together."""
-        return [found.ids for found in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+        return [real_ids(found.ids) for found in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
 
     def encode_words(self, words: Sequence[str]) -> list[int]:
         """Return one id for each word: the word as it is after normalisation, not split any further."""
         vocabulary = self._vocabulary
         normalizer = self._tokenizer.normalizer
         normal = words if normalizer is None else [normalizer.normalize_str(word) for word in words]
-        return [vocabulary.get(word, UNKNOWN_ID) for word in normal]
+        return real_ids([vocabulary.get(word, UNKNOWN_ID) for word in normal])
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ids; padding is left out."""
@@ -159,6 +161,25 @@ class Tokenizer:
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
 
+def real_ids(ids: list[int]) -> list[int]:
+    """Return ids with padding, which only a text that spells it can hold, as unknown."""
+    return [number or UNKNOWN_ID for number in ids]
+
+
+def without_special_tokens(text: str) -> str:
+    """Return the JSON of a trained tokenizer in which no text is read as a special token, and these have ids 0 and 1.
+
+    The library takes every ``<pad>`` in a text for its token, and gives it another id if training saw it as a word.
+    """
+    tree = json.loads(text)
+    tree["added_tokens"] = []
+    vocabulary = tree["model"]["vocab"]
+    words = [word for word in sorted(vocabulary, key=vocabulary.__getitem__) if word not in (PAD, UNKNOWN)]
+    if tree["model"]["type"] == "WordLevel":
+        tree["model"]["vocab"] = {word: place for place, word in enumerate([PAD, UNKNOWN, *words])}
+    return json.dumps(tree, ensure_ascii=False)
+
+
 def build(options: TokenizerOptions) -> tokenizers.Tokenizer:
     """Return an untrained tokenizer of the `tokenizers` library.
 
@@ -169,6 +190,11 @@ def build(options: TokenizerOptions) -> tokenizers.Tokenizer:
         raise unknown_name("tokenizer.kind", options.kind, KINDS)
     if options.split not in SPLITS:
         raise unknown_name("tokenizer.split", options.split, SPLITS)
+    smallest = BYTE_TOKENS if options.kind in ("bpe", "bytes") else 3
+    if options.max_size is not None and options.max_size < smallest:
+        raise InputError("tokenizer.max_size", expected=f"at least {smallest}", got=str(options.max_size))
+    if options.min_count < 1:
+        raise InputError("tokenizer.min_count", expected="at least 1", got=str(options.min_count))
     if options.unicode is not None and options.unicode not in UNICODE_FORMS:
         raise unknown_name("tokenizer.unicode", options.unicode, UNICODE_FORMS)
     steps: list[normalizers.Normalizer] = []

@@ -116,7 +116,9 @@ def test_a_loss_that_is_not_finite_stops_with_step_ids_and_advice():
     model = classifier()
     with torch.no_grad():
         model.head.bias.fill_(float("inf"))
-    with pytest.raises(InputError, match=r"training step 0: expected a finite loss, got nan .* ids \[7, 8\]; .*learning"):
+    with pytest.raises(
+        InputError, match=r"training step 0: expected a finite loss, got nan .* ids \[7, 8\]; .*learning"
+    ):
         train(model, [batch([2, 3], start=7)])
 
 
