@@ -19,7 +19,7 @@ unless options say otherwise; tokenizers, labels and normalisation are always th
 options, in any order:
   --data.KEY VALUE         an argument of the data, such as --data.path FOLDER or --data.test FILE
   --trainer.KEY VALUE      an argument of Lightning's Trainer, such as --trainer.devices 2
-  --split NAME             train, validation or test (default test)
+  --split NAME             validation or test (default test)
   --output FILE            write metrics and definitions to a new JSON file
   --help                   this text
 """

@@ -145,7 +145,7 @@ class ZooData(LightningDataModule):
     def samples(self, rows: Iterable[tuple[str, Row]], file: str) -> Iterator[Sample]:
         """Turn rows of a file, or of a split of the Hub, into raw samples."""
 
-    def look(self, row: Row) -> None:
+    def look(self, row: Row, where: str) -> None:
         """See a first row of the data before any is read; for settings that depend on its columns."""
 
     @abstractmethod
@@ -289,12 +289,13 @@ class ZooData(LightningDataModule):
     def _load_files(self, path: str) -> tuple[dict[str, datasets.Dataset], dict[str, str]]:
         files = find_files(path, format=self.format, allowed=self.formats, named=self.named)
         first = files.splits["train"][0]
-        for _, row in file_rows(first, files.formats[first], self.file_columns):
-            self.look(row)
+        for where, row in file_rows(first, files.formats[first], self.file_columns):
+            self.look(row, where)
             break
         tables = {}
         for split, paths in files.splits.items():
-            key = fingerprint(type(self).__name__, self._reading(), [each.name for each in paths], file_keys(files))
+            contents = [(each.name, files.formats[each], file_checksum(files, each)) for each in paths]
+            key = fingerprint(type(self).__name__, self._reading(), contents)
             places = [(str(each), files.formats[each]) for each in paths]
             tables[split] = self._build(places, key)
         return tables, files.checksums
@@ -303,8 +304,8 @@ class ZooData(LightningDataModule):
         assert self.hub is not None
         tables = {}
         loaded = load_hub(self.hub, self.hub_config, self.revision)
-        for _, row in dataset_rows(loaded["train"].select(range(1)), self.hub):
-            self.look(row)
+        for where, row in dataset_rows(loaded["train"].select(range(1)), self.hub):
+            self.look(row, where)
         for split, table in loaded.items():
             key = fingerprint(type(self).__name__, self._reading(), table._fingerprint)
             rows = dataset_rows(table, f"{self.hub} {split}")
@@ -368,9 +369,9 @@ class ZooData(LightningDataModule):
         return row[column]
 
 
-def file_keys(files: Files) -> list[str]:
-    """Return the checksums of files in the order of their names."""
-    return [files.checksums[name] for name in sorted(files.checksums)]
+def file_checksum(files: Files, path: Path) -> str:
+    """Return the checksum of a file."""
+    return files.checksums.get(str(path)) or files.checksums[path.name]
 
 
 def table_of(samples: Sequence[Sample]) -> datasets.Dataset:

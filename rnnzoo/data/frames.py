@@ -13,8 +13,8 @@ from rnnzoo.data.numbers import NumberColumns
 from rnnzoo.data.readers import Row
 from rnnzoo.data.sources import fingerprint
 from rnnzoo.errors import InputError
-from rnnzoo.processors.frames import FrameProcessor
-from rnnzoo.processors.normalisation import Normalisation
+from rnnzoo.processors.frames import FrameProcessor, derive, derived_names
+from rnnzoo.processors.normalisation import Normalisation, as_table
 from rnnzoo.text.labels import LabelMap
 
 
@@ -29,6 +29,9 @@ class FrameData(ZooData):
         targets: the columns to predict as numbers; None classifies by the column ``label``.
         rename_labels: labels of the data → labels to use, for misspellings and for merging classes.
         sequence: the column whose value tells sequences apart; rows of a sequence stand together.
+        normalise_sequences: bring each sequence to mean 0 and deviation 1 by itself, before the normalisation that is
+            measured on the training part; for people or devices that differ by an offset.
+        deltas: for each number k of frames, add the slopes of all features over k frames to both sides.
         window_size: frames of a training window; None trains on whole sequences.
         window_stride: frames from one window to the next; the size of a window if left out.
         source: where the data come from; see `ZooData`.
@@ -44,6 +47,8 @@ class FrameData(ZooData):
         targets: list[str] | None = None,
         rename_labels: dict[str, str] | None = None,
         sequence: str | None = None,
+        normalise_sequences: bool = False,
+        deltas: list[int] | None = None,
         window_size: int | None = None,
         window_stride: int | None = None,
         **source: Any,
@@ -52,14 +57,19 @@ class FrameData(ZooData):
         for name, size in (("window_size", window_size), ("window_stride", window_stride)):
             if size is not None and size < 1:
                 raise InputError(f"data.{name}", expected="at least 1", got=str(size))
-        self.numbers = NumberColumns(features, targets, rename_labels or {}, label=self.columns["labels"])
+        self.numbers = NumberColumns(
+            features, targets, rename_labels or {}, label=self.columns["labels"], other=sequence
+        )
+        if any(delta < 1 for delta in deltas or ()):
+            raise InputError("data.deltas", expected="numbers of at least 1", got=str(deltas))
         self.sequence = sequence
+        self.derivation: dict[str, Any] = {"normalise_sequences": normalise_sequences, "deltas": deltas or []}
         self.window_size = window_size
         self.window_stride = window_stride or window_size
 
-    def look(self, row: Row) -> None:
+    def look(self, row: Row, where: str) -> None:
         """Choose the input columns."""
-        self.numbers.look(row)
+        self.numbers.look(row, where)
 
     def samples(self, rows: Iterable[tuple[str, Row]], file: str) -> Iterator[Sample]:
         """Yield ``{"name", "frames", "labels"}``, a sequence each."""
@@ -92,8 +102,13 @@ class FrameData(ZooData):
         else:
             names = self.numbers.targets or [f"y{place}" for place in range(len(answers[0][0]))]
             labels, targets_scale = None, Normalisation.learn(names, answers)
+        tables = (derive(as_table(table, features, "training frames"), **self.derivation) for table in frames)
         return FrameProcessor(
-            inputs_scale=Normalisation.learn(features, frames), labels=labels, targets_scale=targets_scale
+            inputs_scale=Normalisation.learn(derived_names(features, self.derivation["deltas"]), tables),
+            labels=labels,
+            targets_scale=targets_scale,
+            features=features,
+            **self.derivation,
         )
 
     def training_rows(self, table: datasets.Dataset) -> datasets.Dataset:

@@ -17,21 +17,42 @@ class NumberColumns:
         targets: the columns to predict as numbers; None takes the label.
         rename_labels: label of the data → label to use.
         label: the column of the label.
+        other: a further column that is no input, such as the name of a sequence.
     """
 
     def __init__(
-        self, features: list[str] | None, targets: list[str] | None, rename_labels: Mapping[str, str], *, label: str
+        self,
+        features: list[str] | None,
+        targets: list[str] | None,
+        rename_labels: Mapping[str, str],
+        *,
+        label: str,
+        other: str | None = None,
     ) -> None:
         self.features = features
         self.targets = targets
         self.rename_labels = dict(rename_labels)
         self.label = label
+        self.other = other
 
-    def look(self, row: Row) -> None:
-        """Choose the input columns by a first row, unless they were named."""
+    def look(self, row: Row, where: str) -> None:
+        """Choose the input columns by a first row, unless they were named.
+
+        A gap or NaN counts as a number here, so that it is refused later instead of dropping the column.
+
+        Raises:
+            InputError: if there is none.
+        """
         if self.features is None:
-            answers = self.targets or [self.label]
-            self.features = [name for name, value in row.items() if name not in answers and is_number(value)]
+            answers = [*(self.targets or [self.label]), self.other]
+            self.features = [name for name, value in row.items() if name not in answers and may_be_number(value)]
+        if not self.features:
+            raise InputError(
+                where,
+                expected="columns of numbers",
+                got=f"none among {', '.join(row)}",
+                fix="name them in data.features",
+            )
 
     def split(self, row: Row, where: str) -> tuple[list[float], str | list[float]]:
         """Return the inputs of a row and its answer: a label, or numbers.
@@ -42,8 +63,10 @@ class NumberColumns:
         inputs = [self._number(row, name, where) for name in self.features or ()]
         if self.targets is not None:
             return inputs, [self._number(row, name, where) for name in self.targets]
-        label = str(self._value(row, self.label, where))
-        return inputs, self.rename_labels.get(label, label)
+        value = self._value(row, self.label, where)
+        if value is None or not str(value).strip():
+            raise InputError(f"{where}, column {self.label!r}", expected="a label", got="none", fix="drop such rows")
+        return inputs, self.rename_labels.get(str(value), str(value))
 
     def settings(self) -> list[Any]:
         """Return what changes the result, as JSON values."""
@@ -63,6 +86,19 @@ class NumberColumns:
                 f"{where}, column {name!r}", expected="a finite number", got=repr(value), fix="fill or drop such rows"
             )
         return float(value)
+
+
+def may_be_number(value: Any) -> bool:
+    """Return whether a column with this value may be one of numbers: a number, NaN, infinity, or a gap.
+
+    >>> may_be_number("nan"), may_be_number(""), may_be_number("2015-02-04")
+    (True, True, False)
+    """
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return value is None or (isinstance(value, str) and not value.strip())
+    return True
 
 
 def is_number(value: Any) -> bool:

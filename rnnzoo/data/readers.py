@@ -7,6 +7,9 @@ import csv
 import gzip
 import json
 import lzma
+import re
+import sys
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,7 +32,7 @@ def open_bytes(path: Path) -> Iterator[bytes]:
     try:
         with opener(path, "rb") as file:
             yield from file
-    except (OSError, EOFError, lzma.LZMAError) as error:
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(str(path), expected="a file that can be read", got=reason) from error
 
@@ -72,11 +75,13 @@ def read_rows(path: Path, format: str, names: Sequence[str] | None = None) -> It
 def read_delimited(
     lines: Iterable[tuple[int, str]], where: str, names: Sequence[str] | None, delimiter: str = ","
 ) -> Iterator[tuple[str, Row]]:
-    """Yield the rows of a table; a row may have one field more than the header, a row name, which is dropped."""
+    """Yield the rows of a table; if the first row has one field more than the header, row names lead all rows."""
+    csv.field_size_limit(sys.maxsize)  # a text may be long
     # Tab-separated files of corpora hold bare quotation marks.
     text = (line + "\n" for _, line in lines)
     reader = csv.reader(text) if delimiter == "," else csv.reader(text, delimiter=delimiter, quoting=csv.QUOTE_NONE)
     header = list(names) if names is not None else None
+    named: bool | None = None  # whether rows begin with a name that the header lacks, as R writes them
     try:
         for fields in reader:
             if not fields:
@@ -84,12 +89,12 @@ def read_delimited(
             if header is None:
                 header = [field.strip() for field in fields]
                 continue
-            if len(fields) == len(header) + 1:
-                fields = fields[1:]
+            if named is None:
+                named = len(fields) == len(header) + 1
             place = f"{where}, line {reader.line_num}"
-            if len(fields) != len(header):
+            if len(fields) != len(header) + named:
                 raise InputError(place, expected=f"{len(header)} fields: {', '.join(header)}", got=f"{len(fields)}")
-            yield place, dict(zip(header, fields, strict=True))
+            yield place, dict(zip(header, fields[named:], strict=True))
     except csv.Error as error:
         raise InputError(f"{where}, line {reader.line_num}", expected="a table", got=str(error)) from error
 
@@ -125,12 +130,13 @@ def read_conll(lines: Iterable[tuple[int, str]], where: str, names: Sequence[str
     """Yield sentences of a file with a word a line and blank lines between sentences: each column as a list.
 
     The columns, separated by a tab or by blanks, are called by `names`; without them the first is ``tokens`` and the
-    last ``tags``. ``-DOCSTART-`` lines, and lines that begin with ``# ``, belong to no sentence.
+    last ``tags``. ``-DOCSTART-`` lines, and lines before a sentence that begin with ``# ``, belong to none.
     """
     words: list[list[str]] = []
     first = 0
     for number, line in _with_end(lines):
-        if line.strip() and not line.startswith(("-DOCSTART-", "# ")):
+        comment = line.startswith("-DOCSTART-") or (line.startswith("# ") and not words)
+        if line.strip() and not comment:
             fields = line.rstrip().split("\t") if "\t" in line.strip() else line.split()
             if not words:
                 first = number
@@ -169,6 +175,10 @@ def read_conllu(lines: Iterable[tuple[int, str]], where: str, names: Sequence[st
             first = first or number
             if fields[0].isdigit():
                 words.append(fields)
+            elif not re.fullmatch(r"\d+[-.]\d+", fields[0]):
+                raise InputError(
+                    f"{where}, line {number}", expected="a number in the first column", got=repr(fields[0])
+                )
         elif words:
             columns: Row = {
                 name: list(column) for name, column in zip(CONLLU_COLUMNS, zip(*words, strict=True), strict=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import cycle, islice
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -47,9 +48,8 @@ class LengthBucketSampler(Sampler[list[int]]):
         world_size: int = 1,
     ) -> None:
         if (max_tokens if max_tokens is not None else batch_size or 0) < 1:
-            raise InputError(
-                "data.batch_size", expected="at least 1, or data.max_tokens of at least 1", got=f"{batch_size}"
-            )
+            name, got = ("batch_size", batch_size) if max_tokens is None else ("max_tokens", max_tokens)
+            raise InputError(f"data.{name}", expected="at least 1", got=str(got))
         self.lengths = np.asarray(lengths, dtype=np.int64)
         self.batch_size = batch_size or 1
         self.max_tokens = max_tokens
@@ -67,7 +67,7 @@ class LengthBucketSampler(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         batches = self.batches()
         if self.shuffle and len(batches) % self.world_size:
-            batches = batches + batches[: self.world_size - len(batches) % self.world_size]
+            batches = list(islice(cycle(batches), len(self) * self.world_size))
         yield from batches[self.rank :: self.world_size]
 
     def __len__(self) -> int:
@@ -89,7 +89,7 @@ class LengthBucketSampler(Sampler[list[int]]):
         random = np.random.default_rng([self.seed, epoch])
         order = random.permutation(len(self.lengths))
         usual = self.batch_size
-        if self.max_tokens is not None:
+        if self.max_tokens is not None and len(self.lengths):
             usual = max(1, int(self.max_tokens / max(1.0, float(self.lengths.mean()))))
         pool = POOL * usual
         batches = []

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -148,12 +149,14 @@ def find_named(folder: Path, name: str, split: str) -> Path:
 
 
 def checksums(files: Mapping[Path, str]) -> dict[str, str]:
-    """Return the SHA-256 of each file by its name.
+    """Return the SHA-256 of each file by its name, or by its path where two files have the same name.
 
     Raises:
         InputError: if a file cannot be read or is empty.
     """
     found = {}
+    alone = Counter(path.name for path in files)
+    names = {path: path.name if alone[path.name] == 1 else str(path) for path in files}
     for path in sorted(files):
         digest = hashlib.sha256()
         try:
@@ -164,7 +167,7 @@ def checksums(files: Mapping[Path, str]) -> dict[str, str]:
             raise InputError(str(path), expected="a file that can be read", got=error.strerror or "") from error
         if path.stat().st_size == 0:
             raise InputError(str(path), expected="a file with samples", got="an empty file")
-        found[path.name] = digest.hexdigest()
+        found[names[path]] = digest.hexdigest()
     return found
 
 

@@ -51,7 +51,7 @@ class TaggingData(ZooData):
     def samples(self, rows: Iterable[tuple[str, Row]], file: str) -> Iterator[Sample]:
         """Yield ``{"tokens", "tags"}``; rows of different lengths and empty sentences are refused."""
         for where, row in rows:
-            tokens, tags = (words_of(self.pick(row, name, where)) for name in ("tokens", "tags"))
+            tokens, tags = (words_of(self.pick(row, name, where), where) for name in ("tokens", "tags"))
             if len(tokens) != len(tags):
                 raise InputError(where, expected=f"as many tags as tokens, {len(tokens)}", got=f"{len(tags)} tags")
             if not tokens:
@@ -80,10 +80,14 @@ class TaggingData(ZooData):
         )
 
 
-def words_of(value: Any) -> list[str]:
+def words_of(value: Any, where: str) -> list[str]:
     """Return a list of words, or the words of a text between blanks.
 
-    >>> words_of("The cat"), words_of(["New York"])
+    >>> words_of("The cat", ""), words_of(["New York"], "")
     (['The', 'cat'], ['New York'])
     """
-    return value.split() if isinstance(value, str) else [str(word) for word in value or []]
+    if isinstance(value, str):
+        return value.split()
+    if not isinstance(value, list):
+        raise InputError(where, expected="a list of words, or words between blanks", got=repr(value)[:60])
+    return [str(word) for word in value]

@@ -56,9 +56,10 @@ class TextClassificationData(ZooData):
     def samples(self, rows: Iterable[tuple[str, Row]], file: str) -> Iterator[Sample]:
         """Yield ``{"text", "label"}``; an empty text is refused."""
         for where, row in rows:
-            text = str(self.pick(row, "text", where))
-            if not text.strip():
-                raise InputError(where, expected="a text", got="an empty one", fix="drop the row")
+            text = self.pick(row, "text", where)
+            if not isinstance(text, str) or not text.strip():
+                got = "an empty one" if isinstance(text, str) else repr(text)
+                raise InputError(where, expected="a text", got=got, fix="drop the row")
             label = Path(file).name.split(".")[0] if self.class_per_file else self.pick(row, "label", where)
             if self.multi_label:
                 parts = label if isinstance(label, list) else str(label).split(self.label_separator)

@@ -39,9 +39,9 @@ class VectorData(ZooData):
         super().__init__(**source)
         self.numbers = NumberColumns(features, targets, rename_labels or {}, label=self.columns["label"])
 
-    def look(self, row: Row) -> None:
+    def look(self, row: Row, where: str) -> None:
         """Choose the input columns."""
-        self.numbers.look(row)
+        self.numbers.look(row, where)
 
     def samples(self, rows: Iterable[tuple[str, Row]], file: str) -> Iterator[Sample]:
         """Yield ``{"vector", "label"}``."""

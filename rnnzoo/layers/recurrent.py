@@ -204,8 +204,8 @@ class Recurrent(nn.Module):
             InputError: if torch has no such layer.
         """
         kinds = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN, "rnn_relu": nn.RNN}
-        wrapped = isinstance(self.cells[0], RecurrentDropout) or self.locked_dropout
-        if self.cell_name not in kinds or self.residual or len(self.norms) or len(self.initial) or wrapped:
+        masked = isinstance(self.cells[0], RecurrentDropout) or self.locked_dropout
+        if self.cell_name not in kinds or self.residual or len(self.norms) or len(self.initial) or masked:
             raise InputError(
                 "Recurrent.to_torch",
                 expected=f"one of the cells {', '.join(kinds)} without options that torch lacks",

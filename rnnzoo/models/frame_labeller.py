@@ -63,7 +63,7 @@ class FrameLabeller(ZooModel):
         self.selection = self.task.selection
         self.recurrent = build_recurrent(
             cell=cell,
-            input_size=len(processor.features),
+            input_size=processor.input_size,
             hidden_size=hidden_size,
             num_layers=num_layers,
             dropout=dropout,

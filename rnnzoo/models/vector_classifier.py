@@ -57,7 +57,7 @@ class VectorClassifier(ZooModel):
             self.task = ClassTask(labels=processor.labels.labels, loss=losses, item="sample")
         self.selection = self.task.selection
         self.network = FeedForward(
-            input_size=len(processor.features),
+            input_size=processor.input_size,
             hidden_sizes=list(hidden_sizes),
             output_size=self.task.output_size,
             dropout=dropout,

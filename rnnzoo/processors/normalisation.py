@@ -26,16 +26,16 @@ class Normalisation:
         self.deviation = [float(value) for value in deviation]
 
     @classmethod
-    def learn(cls, names: Sequence[str], tables: Iterable[Sequence[Sequence[float]]]) -> Normalisation:
+    def learn(cls, names: Sequence[str], tables: Iterable[Any]) -> Normalisation:
         """Measure mean and deviation over all rows of all tables [N, I]; NaN is left out."""
         count, total, squares = np.zeros(len(names)), np.zeros(len(names)), np.zeros(len(names))
-        shift: np.ndarray | None = None
+        shift = np.full(len(names), np.nan)  # a first value of each column: squares about it lose no digits
         for table in tables:
             rows = np.asarray(table, dtype=np.float64).reshape(-1, len(names))
             given = ~np.isnan(rows)
-            if shift is None and given.any(0).all():
-                shift = np.nanmean(rows, axis=0)  # near the mean, so that squares lose no digits
-            rows = np.where(given, rows - (0.0 if shift is None else shift), 0.0)
+            for column in np.flatnonzero(np.isnan(shift) & given.any(0)):
+                shift[column] = rows[given[:, column], column][0]
+            rows = np.where(given, rows - shift, 0.0)
             count += given.sum(0)
             total += rows.sum(0)
             squares += (rows**2).sum(0)
@@ -43,26 +43,16 @@ class Normalisation:
         mean = total / count
         deviation = np.sqrt(np.maximum(squares / count - mean**2, 0.0))
         deviation[deviation < 1e-12] = 1.0
-        mean = mean + (0.0 if shift is None else shift)
+        mean = mean + np.nan_to_num(shift)
         return cls(names=names, mean=mean.tolist(), deviation=deviation.tolist())
 
-    def apply(self, table: Sequence[Sequence[float]], where: str) -> np.ndarray:
+    def apply(self, table: Any, where: str) -> np.ndarray:
         """Return a table [N, I] of raw numbers as normalised float32.
 
         Raises:
             InputError: if rows are of another width or not numbers.
         """
-        try:
-            rows = np.asarray(table, dtype=np.float64)
-        except (TypeError, ValueError) as error:
-            raise InputError(where, expected=f"rows of {len(self.names)} numbers", got=str(error)) from error
-        rows = rows.reshape(0, len(self.names)) if rows.size == 0 else rows
-        if rows.ndim != 2 or rows.shape[1] != len(self.names):
-            raise InputError(
-                where,
-                expected=f"rows of {len(self.names)} numbers: {', '.join(self.names)}",
-                got=f"shape {list(rows.shape)}",
-            )
+        rows = as_table(table, self.names, where)
         return ((rows - self.mean) / self.deviation).astype(np.float32)
 
     def restore(self, numbers: Tensor) -> Tensor:
@@ -77,6 +67,24 @@ class Normalisation:
     def from_json(cls, values: Mapping[str, Any]) -> Normalisation:
         """Make a normalisation from what `to_json` gave."""
         return cls(names=values["names"], mean=values["mean"], deviation=values["deviation"])
+
+
+def as_table(table: Any, names: Sequence[str], where: str) -> np.ndarray:
+    """Return rows of numbers as a table [N, I] in float64.
+
+    Raises:
+        InputError: if rows are of another width or not numbers.
+    """
+    try:
+        rows = np.asarray(table, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(where, expected=f"rows of {len(names)} numbers", got=str(error)) from error
+    rows = rows.reshape(0, len(names)) if rows.shape == (0,) else rows
+    if rows.ndim != 2 or rows.shape[1] != len(names):
+        raise InputError(
+            where, expected=f"rows of {len(names)} numbers: {', '.join(names)}", got=f"shape {list(rows.shape)}"
+        )
+    return rows
 
 
 def refuse_nan(rows: np.ndarray, names: Sequence[str], where: str) -> None:

@@ -36,6 +36,11 @@ class NumericProcessor(Processor):
         return self.inputs_scale.names
 
     @property
+    def input_size(self) -> int:
+        """Numbers per step that a model sees."""
+        return len(self.inputs_scale.names)
+
+    @property
     def targets(self) -> list[str]:
         """Names of the numbers to predict; none for labels."""
         return [] if self.targets_scale is None else self.targets_scale.names
@@ -58,7 +63,13 @@ class NumericProcessor(Processor):
     def from_json(cls: type[Self], values: Mapping[str, Any]) -> Self:
         """Make a processor from what `to_json` gave."""
         return cls(
+            **cls.extra_arguments(values),
             inputs_scale=Normalisation.from_json(values["inputs_scale"]),
             labels=None if values["labels"] is None else LabelMap(values["labels"]),
             targets_scale=None if values["targets_scale"] is None else Normalisation.from_json(values["targets_scale"]),
         )
+
+    @classmethod
+    def extra_arguments(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments that a kind of processor has beside those of all."""
+        return {}

@@ -119,6 +119,7 @@ class Tokenizer:
             show_progress=False,
         )
         bare.train_from_iterator(texts, trainer=trainer)
+        bare.pre_tokenizer = build(options).pre_tokenizer
         return cls(without_special_tokens(bare.to_str()))
 
     def encode(self, text: str) -> list[int]:
