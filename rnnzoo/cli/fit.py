@@ -44,7 +44,7 @@ SAMPLES_SHOWN = 3
 def run(argv: list[str]) -> int:
     """Fit, evaluate and report; return the exit code."""
     arguments = sort_arguments(argv, own=OWN, prefixes=PREFIXES)
-    if not argv or {"--help", "-h"} & set(arguments.overrides):
+    if {"--help", "-h"} & set(arguments.overrides):
         print(HELP)
         return 0
     if arguments.positional is None and not arguments.configs:

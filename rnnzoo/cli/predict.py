@@ -35,13 +35,13 @@ FORMATS = {".txt": "text", ".text": "text", ".jsonl": "jsonl", ".ndjson": "jsonl
 def run(argv: list[str]) -> int:
     """Read, answer and write; return the exit code."""
     arguments = sort_arguments(argv, own=OWN)
-    if not argv or {"--help", "-h"} & set(arguments.overrides):
+    if {"--help", "-h"} & set(arguments.overrides):
         print(HELP)
         return 0
     if arguments.positional is None:
         raise InputError("rnnzoo predict", expected="a run folder or a model folder", got="none")
     source, target = arguments.own.get("input", "-"), arguments.own.get("output", "-")
-    if source != "-" and not Path(source).is_file():
+    if source != "-" and (Path(source).is_dir() or not Path(source).exists()):
         raise InputError(f"--input {source}", expected="a file", got="a folder" if Path(source).is_dir() else "nothing")
     if target != "-" and Path(target).exists():
         raise InputError(f"--output {target}", expected="a new file", got="one that exists")

@@ -31,7 +31,7 @@ SPLITS = ("validation", "test")
 def run(argv: list[str]) -> int:
     """Measure and print; return the exit code."""
     arguments = sort_arguments(argv, own=OWN, prefixes=PREFIXES)
-    if not argv or {"--help", "-h"} & set(arguments.overrides):
+    if {"--help", "-h"} & set(arguments.overrides):
         print(HELP)
         return 0
     if arguments.positional is None:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from rnnzoo.batches import IGNORED
 from rnnzoo.lengths import last_valid, length_mask
-from rnnzoo.text.tags import Allowed
 
+Allowed = tuple[list[bool], list[list[bool]], list[bool]]  # which tags may begin [C], follow each other [C, C], end [C]
 FORBIDDEN = -1e4  # the score of what cannot be: low enough to vanish, finite so that gradients stay so
 
 
@@ -35,9 +35,7 @@ class CRF(nn.Module):
     transition_penalty: Tensor
     end_penalty: Tensor
 
-    def __init__(
-        self, *, num_tags: int, allowed: Allowed | tuple[list[bool], list[list[bool]], list[bool]] | None = None
-    ) -> None:
+    def __init__(self, *, num_tags: int, allowed: Allowed | None = None) -> None:
         super().__init__()
         self.start = nn.Parameter(torch.empty(num_tags).uniform_(-0.1, 0.1))
         self.transitions = nn.Parameter(torch.empty(num_tags, num_tags).uniform_(-0.1, 0.1))

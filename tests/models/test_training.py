@@ -184,7 +184,7 @@ def test_any_cell_learns_the_tags_of_known_words(cell):
 
 def test_crf_refuses_smoothing_that_it_cannot_do():
     data = TaggingData(synthetic="hidden_markov", limit=50)
-    with pytest.raises(InputError, match="model.loss"):
+    with pytest.raises(InputError, match=r"model\.loss"):
         SequenceTagger(processor=data.processor, crf=True, loss={"label_smoothing": 0.1})
 
 

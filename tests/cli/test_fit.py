@@ -1,0 +1,225 @@
+"""From the command line to a run folder, and from there to answers; and what bad input gets."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+import rnnzoo
+from rnnzoo.cli.main import main
+
+SMALL = ["--data.limit", "120", "--trainer.max_epochs", "2", "--model.hidden_size", "8", "--trainer.accelerator", "cpu"]
+pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning warns of small data; `rnnzoo` itself must not rely on it
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    assert main(["fit", *SMALL, "--model.cell=gru", "many_to_many/hidden_markov", "--run_dir", str(folder)]) == 0
+    return folder
+
+
+def test_a_run_folder_holds_all_that_was_promised(run_folder):
+    names = {path.name for path in run_folder.iterdir()}
+    assert {"config.yaml", "metrics.csv", "report.json", "report.md", "checkpoints", "model"} <= names
+    assert {"learning_curves.png", "confusion_matrix.png"} <= names
+    assert {path.name for path in (run_folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert {path.name for path in (run_folder / "model").iterdir()} == {
+        "config.json",
+        "processor.json",
+        "model.safetensors",
+    }
+    for name in ("best.ckpt", "last.ckpt"):
+        torch.load(run_folder / "checkpoints" / name, weights_only=True)
+
+
+def test_the_report_has_values_with_definitions_and_what_made_them(run_folder):
+    report = json.loads((run_folder / "report.json").read_text())
+    for split in ("validation", "test"):
+        for entry in report["metrics"][split].values():
+            assert isinstance(entry["value"], float)
+            assert len(entry["definition"]) > 20
+    assert report["metrics"]["test"]["accuracy"]["best_possible"] > report["metrics"]["test"]["accuracy"]["value"]
+    assert report["model"]["cell"] == "gru"
+    assert report["data"]["split_sizes"]["train"] == 120
+    training = report["training"]
+    assert training["epochs"] == 2
+    assert training["seed"] == 1
+    assert training["items_per_second"] > 0
+    assert training["peak_memory_mib"] > 10
+    assert "--model.cell=gru" in report["command"]
+    assert report["versions"]["rnnzoo"] == rnnzoo.__version__
+    text = (run_folder / "report.md").read_text()
+    assert "gru" in text
+    assert "best possible" in text
+
+
+def test_the_saved_configuration_is_a_recipe_that_repeats_the_run(run_folder, tmp_path):
+    again = tmp_path / "again"
+    assert main(["fit", str(run_folder / "config.yaml"), "--run_dir", str(again)]) == 0
+    first, second = (json.loads((folder / "report.json").read_text()) for folder in (run_folder, again))
+    assert first["metrics"] == second["metrics"]
+    assert yaml.safe_load((again / "config.yaml").read_text()) == yaml.safe_load(
+        (run_folder / "config.yaml").read_text()
+    )
+
+
+def test_a_loaded_model_answers_raw_input_as_the_trained_one(run_folder):
+    model = rnnzoo.load(run_folder)
+    assert not model.training
+    report = json.loads((run_folder / "report.json").read_text())
+    for sample in report["samples"]:
+        assert model.tag([sample["input"]["tokens"]])[0] == sample["answer"]["tags"]
+    assert model.tag([[], ["never-seen"]])[0] == []
+
+
+def test_testing_the_run_gives_the_reported_numbers(run_folder, tmp_path, capsys):
+    output = tmp_path / "test.json"
+    assert main(["test", str(run_folder / "model"), "--output", str(output), "--data.limit", "120"]) == 0
+    found = json.loads(output.read_text())["metrics"]["test"]
+    reported = json.loads((run_folder / "report.json").read_text())["metrics"]["test"]
+    for name, entry in found.items():
+        assert entry["value"] == pytest.approx(reported[name]["value"], abs=1e-6)
+    assert "accuracy" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("in.txt", "w01 w02\n\nw03\n"),
+        ("in.jsonl", '{"tokens": ["w01", "w02"]}\n{"tokens": []}\n{"tokens": ["w03"]}\n'),
+        ("in.csv", 'tokens\nw01 w02\n""\nw03\n'),
+    ],
+)
+def test_predict_reads_each_format_and_keeps_the_order(run_folder, tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    output = tmp_path / "out.jsonl"
+    assert main(["predict", str(run_folder), "--input", str(tmp_path / name), "--output", str(output)]) == 0
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [len(row["tags"]) for row in rows] == [2, 0, 1]
+
+
+def test_predict_streams_from_standard_input(run_folder):
+    command = [sys.executable, "-m", "rnnzoo", "predict", str(run_folder), "--batch_size", "2"]
+    found = subprocess.run(
+        command, input="w01 w02\nw03\nw04\n", capture_output=True, text=True, check=True, timeout=120
+    )
+    assert [len(json.loads(line)["tags"]) for line in found.stdout.splitlines()] == [2, 1, 1]
+
+
+def test_several_configurations_are_merged_in_order(tmp_path, capsys):
+    (tmp_path / "one.yaml").write_text("model: {init_args: {hidden_size: 3, dropout: 0.2}}\n")
+    (tmp_path / "two.yaml").write_text("model: {init_args: {hidden_size: 5}}\n")
+    configs = ["--config", str(tmp_path / "one.yaml"), "--config", str(tmp_path / "two.yaml")]
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", *configs, "hidden_markov", "--print_config"])
+    assert stop.value.code == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["model"]["init_args"]["hidden_size"] == 5
+    assert printed["model"]["init_args"]["dropout"] == 0.2
+
+
+BAD = [
+    (["fit"], "expected a recipe"),
+    (["fit", "hidden_markof"], "did you mean"),
+    (["fit", "a.yaml"], "a.yaml: expected a YAML file, got nothing"),
+    (["fit", "hidden_markov", "again"], "expected one argument without dashes"),
+    (["fit", "hidden_markov", "--model.cel", "gru"], "did you mean 'cell'?"),
+    (["fit", "hidden_markov", "--model.cell", "lstmm"], "did you mean 'lstm'?"),
+    (["fit", "hidden_markov", "--model.words.siz", "3"], "did you mean 'size'?"),
+    (["fit", "hidden_markov", "--model.hidden_size", "many"], "model.hidden_size: expected an int, got 'many'"),
+    (["fit", "hidden_markov", "--trainer.max_epoch", "3"], "did you mean 'max_epochs'?"),
+    (["fit", "hidden_markov", "--model.optimizer.lrr", "1"], "did you mean 'lr'?"),
+    (["fit", "hidden_markov", "--model.optimizer", "torch.optim.Addam"], "did you mean 'Adam'?"),
+    (["fit", "hidden_markov", "--modell.cell", "gru"], "did you mean '--model.…'?"),
+    (["fit", "hidden_markov", "--model.cell"], "--model.cell: expected a value, got none"),
+    (["fit", "hidden_markov", "--data.synthetic", "gaussians"], "expected a task with tokens and tags"),
+    (["fit", "hidden_markov", "--data.synthetic", "null", "--data.path", "nowhere"], "No such file or directory"),
+    (["fit", "sst2", "--data.path", "."], "expected a file of training data"),
+    (["fit", "hidden_markov", "--model.recurrent.locked_dropout", "true"], "locked_dropout"),
+    (["test"], "expected a run folder or a model folder"),
+    (["test", "nowhere"], "nowhere: expected a model folder"),
+    (["predict", "nowhere"], "nowhere: expected a model folder"),
+    (["predict", "nowhere", "--input", "missing.txt"], "--input missing.txt: expected a file, got nothing"),
+    (["predict", "nowhere", "--batch_size", "0"], "expected a whole number of at least 1"),
+    (["fitt"], "did you mean 'fit'?"),
+]
+
+
+@pytest.mark.parametrize(("argv", "message"), BAD, ids=[" ".join(argv) for argv, _ in BAD])
+def test_bad_input_is_one_clear_line_and_leaves_nothing_behind(argv, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(argv) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert message in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_malformed_yaml_is_named_with_its_line(tmp_path, capsys):
+    (tmp_path / "bad.yaml").write_text("model:\n  cell: [lstm\n")
+    assert main(["fit", str(tmp_path / "bad.yaml")]) == 2
+    assert "bad.yaml, line" in capsys.readouterr().err
+
+
+def test_a_run_folder_that_exists_is_refused_untouched(run_folder, capsys):
+    before = sorted(path.stat().st_mtime for path in run_folder.rglob("*"))
+    assert main(["fit", "hidden_markov", "--run_dir", str(run_folder)]) == 2
+    assert "expected a new folder" in capsys.readouterr().err
+    assert sorted(path.stat().st_mtime for path in run_folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["config.json", "processor.json", "model.safetensors"])
+@pytest.mark.parametrize("damage", ["missing", "cut"])
+def test_a_damaged_model_folder_is_refused(run_folder, tmp_path, capsys, name, damage):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for path in (run_folder / "model").iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    if damage == "missing":
+        (folder / name).unlink()
+    else:
+        (folder / name).write_bytes((folder / name).read_bytes()[:-20])
+    assert main(["predict", str(folder), "--input", os.devnull]) in (2,)
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert name in error
+
+
+def test_broken_input_leaves_no_output_file(run_folder, tmp_path, capsys):
+    (tmp_path / "in.jsonl").write_bytes(b'{"tokens": ["w01"]}\n{"tokens": ["\xff"]}\n')
+    output = tmp_path / "out.jsonl"
+    assert main(["predict", str(run_folder), "--input", str(tmp_path / "in.jsonl"), "--output", str(output)]) == 2
+    assert "line 2" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["many_to_many/hidden_markov", "many_to_one/topic_chains", "one_to_one/gaussians"])
+def test_two_processes_train_and_measure_as_one(tmp_path, recipe):
+    folder = tmp_path / "run"
+    two = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    small = ["--trainer.max_epochs", "1", "--data.limit", "203"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def call(*argv):
+        command = [sys.executable, "-m", "rnnzoo", *argv]
+        subprocess.run(command, check=True, timeout=300, env=environment, cwd=tmp_path, capture_output=True)
+
+    call("fit", recipe, *two, *small, "--run_dir", str(folder))
+    call("test", str(folder), "--output", str(tmp_path / "one.json"))
+    call("test", str(folder), *two, "--output", str(tmp_path / "two.json"))
+    reported = json.loads((folder / "report.json").read_text())["metrics"]["test"]
+    assert json.loads((folder / "report.json").read_text())["training"]["processes"] == 2
+    assert not Path(tmp_path / "runs").exists()
+    for name in ("one", "two"):
+        found = json.loads((tmp_path / f"{name}.json").read_text())["metrics"]["test"]
+        for metric, entry in found.items():
+            assert entry["value"] == pytest.approx(reported[metric]["value"], abs=1e-6), (name, metric)
