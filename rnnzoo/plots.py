@@ -33,6 +33,8 @@ def learning_curves(metrics: Path, target: Path, selection: str) -> bool:
     """
     with metrics.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
+    trained = [float(row["epoch"]) for row in rows if row.get("train/loss")]
+    rows = [row for row in rows if row.get("epoch") and float(row["epoch"]) <= max(trained, default=0)]  # no final test
     panels = [["train/loss", "val/loss"], [f"val/{selection}"], ["train/gradient_norm"], ["train/clipped"]]
     panels = [panel for panel in panels if any(row.get(name) for name in panel for row in rows)]
     panels = [panel for place, panel in enumerate(panels) if place == 0 or panel[0] not in panels[0]]
@@ -42,7 +44,7 @@ def learning_curves(metrics: Path, target: Path, selection: str) -> bool:
     for place, panel in enumerate(panels):
         axes: Any = figure.add_subplot(1, len(panels), place + 1)
         for name in panel:
-            points = [(float(row["epoch"]), float(row[name])) for row in rows if row.get(name) and row.get("epoch")]
+            points = [(float(row["epoch"]), float(row[name])) for row in rows if row.get(name)]
             if points:
                 axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name)
         axes.set_xlabel("epoch")

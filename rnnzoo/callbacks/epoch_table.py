@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import TQDMProgressBar
 
 COLUMN_WIDTH = 12
 
@@ -33,7 +34,15 @@ class EpochTable(Callback):
         shown = [name for name in self.columns if name in values]
         if shown != self._header:
             self._header = shown
-            print("  ".join(["epoch", *(name.rjust(COLUMN_WIDTH) for name in shown), "seconds".rjust(8)]), flush=True)
+            self._show(trainer, ["epoch", *(name.rjust(COLUMN_WIDTH) for name in shown), "seconds".rjust(8)])
         cells = [f"{values[name]:.4g}".rjust(max(COLUMN_WIDTH, len(name))) for name in shown]
         seconds = f"{time.perf_counter() - self._started:.0f}".rjust(8)
-        print("  ".join([f"{trainer.current_epoch:5d}", *cells, seconds]), flush=True)
+        self._show(trainer, [f"{trainer.current_epoch:5d}", *cells, seconds])
+
+    @staticmethod
+    def _show(trainer: Trainer, cells: list[str]) -> None:
+        bar = trainer.progress_bar_callback
+        if isinstance(bar, TQDMProgressBar) and bar.is_enabled:
+            bar.print("  ".join(cells))  # above the bar, not into it
+        else:
+            print("  ".join(cells), flush=True)

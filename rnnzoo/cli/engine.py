@@ -112,7 +112,7 @@ class ZooCLI(LightningCLI):
         columns = ("train/loss", "val/loss", f"val/{metric}", "train/gradient_norm", "train/clipped")
         extra.append(EpochTable(tuple(dict.fromkeys(columns))))
         if settings.get("enable_progress_bar") is not False:
-            extra.append(TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 0, leave=False))
+            extra.append(TQDMProgressBar(refresh_rate=1 if sys.stdout.isatty() else 25, leave=False))
         settings["callbacks"] = [*(settings.get("callbacks") or []), *extra]
         if settings.get("logger") in (None, True):
             kwargs["logger"] = self._loggers()

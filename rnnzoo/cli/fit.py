@@ -62,7 +62,7 @@ def run(argv: list[str]) -> int:
     quiet_lightning()
     started = time.perf_counter()
     cli = ZooCLI([*(f"--config={config}" for config in configs), *arguments.overrides], run_folder=folder)
-    fit_and_report(cli, folder, started=started, command=["rnnzoo", "fit", *argv])
+    fit_and_report(cli, folder, title=run_name(recipe), started=started, command=["rnnzoo", "fit", *argv])
     return 0
 
 
@@ -105,7 +105,7 @@ def run_name(recipe: str) -> str:
     return path.stem.replace(" ", "_")
 
 
-def fit_and_report(cli: ZooCLI, folder: Path, *, started: float, command: list[str]) -> None:
+def fit_and_report(cli: ZooCLI, folder: Path, *, title: str, started: float, command: list[str]) -> None:
     """Train, pick the best checkpoint, evaluate it, and write everything that a run folder holds."""
     from rnnzoo.cli.evaluation import evaluate, load_best
 
@@ -123,7 +123,8 @@ def fit_and_report(cli: ZooCLI, folder: Path, *, started: float, command: list[s
         return
     from rnnzoo.cli.run_report import write_run
 
-    write_run(cli, folder, results, seconds=time.perf_counter() - started, command=shlex.join(command))
+    seconds = time.perf_counter() - started
+    write_run(cli, folder, results, title=title, seconds=seconds, command=shlex.join(command))
 
 
 def describe(cli: ZooCLI) -> str:

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from rnnzoo import bundle, plots
@@ -16,13 +17,14 @@ from rnnzoo.cli.engine import ZooCLI
 from rnnzoo.cli.evaluation import Evaluation, format_table
 from rnnzoo.metrics import ClassificationCounts
 from rnnzoo.report import Report, metric_entries
+from rnnzoo.text.tokenizer import UNKNOWN_ID
 from rnnzoo.version import __version__
 
 SAMPLES_SHOWN = 3
 MOST_CLASSES_DRAWN = 50
 
 
-def write_run(cli: ZooCLI, folder: Path, results: Evaluation, *, seconds: float, command: str) -> None:
+def write_run(cli: ZooCLI, folder: Path, results: Evaluation, *, title: str, seconds: float, command: str) -> None:
     """Write model, plots and report, and print where they are."""
     model, data, trainer = cli.model, cli.datamodule, cli.trainer
     best = data.best_scores
@@ -31,7 +33,7 @@ def write_run(cli: ZooCLI, folder: Path, results: Evaluation, *, seconds: float,
     answers = list(model.answer(samples))
     bundle.save(model, folder / "model", facts={"data": portable(cli.config.data.as_dict())})
     report = Report(
-        title=f"{type(model).__name__} on {data.describe().source}",
+        title=title,
         model=describe_model(cli),
         metrics=metric_entries(results.values, results.definitions, best),
         data={
@@ -39,6 +41,7 @@ def write_run(cli: ZooCLI, folder: Path, results: Evaluation, *, seconds: float,
             "revision": data.describe().revision,
             "split_sizes": data.describe().split_sizes,
             "notes": data.describe().notes + cut_notes(cli),
+            "unknown_tokens": unknown_tokens(cli),
         },
         training={
             "epochs": trainer.current_epoch,
@@ -97,6 +100,19 @@ def cut_notes(cli: ZooCLI) -> list[str]:
             if cut:
                 notes.append(f"{split}: {len(cut)} texts were longer than max_length; {sum(cut)} tokens were left out")
     return notes
+
+
+def unknown_tokens(cli: ZooCLI) -> dict[str, str]:
+    """Return for each split but the training how many tokens (words, characters) training never saw; for text only."""
+    found = {}
+    for split in cli.datamodule.describe().split_sizes:
+        table = cli.datamodule.encoded(split).table
+        column = next((name for name in ("tokens", "words") if name in table.column_names), None)
+        if column is not None and split != "train":
+            ids = np.concatenate([np.asarray(row, dtype=np.int64) for row in table[column]])
+            count = int((ids == UNKNOWN_ID).sum())
+            found[split] = f"{count} of {len(ids)} ({100 * count / max(1, len(ids)):.2f} %)"
+    return found
 
 
 def draw(cli: ZooCLI, folder: Path, split: str) -> list[str]:
