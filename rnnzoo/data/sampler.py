@@ -60,6 +60,11 @@ class LengthBucketSampler(Sampler[list[int]]):
         self.epoch = 0
         self._cached: tuple[int, list[list[int]]] = (-1, [])
 
+    @property
+    def sampler(self) -> LengthBucketSampler:
+        """Itself: Lightning calls `set_epoch` on the sampler inside a batch sampler, and on nothing else."""
+        return self
+
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose batches are handed out."""
         self.epoch = epoch

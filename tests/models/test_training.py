@@ -182,6 +182,22 @@ def test_any_cell_learns_the_tags_of_known_words(cell):
     assert model.results["val"]["accuracy"] > 55  # guessing the most frequent tag has under 40
 
 
+def test_each_epoch_has_batches_of_its_own():
+    seen = []
+
+    class Watched(SequenceTagger):
+        def training_step(self, batch, batch_index):
+            seen.append((self.current_epoch, tuple(batch.ids.tolist())))
+            return super().training_step(batch, batch_index)
+
+    data = TaggingData(synthetic="hidden_markov", limit=100)
+    model = Watched(processor=data.processor, hidden_size=4, words={"size": 4})
+    Trainer(**{**QUIET, "max_epochs": 3}).fit(model, datamodule=data)
+    epochs = [[ids for epoch, ids in seen if epoch == number] for number in range(3)]
+    assert all(sorted(sum(batches, ())) == list(range(100)) for batches in epochs)
+    assert len({tuple(batches) for batches in epochs}) == 3
+
+
 def test_crf_refuses_smoothing_that_it_cannot_do():
     data = TaggingData(synthetic="hidden_markov", limit=50)
     with pytest.raises(InputError, match=r"model\.loss"):
