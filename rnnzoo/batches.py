@@ -28,7 +28,7 @@ class TextBatch(NamedTuple):
     ids: Tensor  # [B] int64
     tokens: Tensor  # [B, T] int64
     lengths: Tensor  # [B] int64
-    targets: Tensor | None  # [B] int64 classes, or [B, C] float 0/1 for several labels at once
+    targets: Tensor | None  # [B] int64 classes, or [B, C + 1] float 0/1 for several labels at once, then unseen ones
 
 
 class TaggingBatch(NamedTuple):

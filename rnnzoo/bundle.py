@@ -75,7 +75,8 @@ def load(path: str | Path) -> ZooModel:
     """
     folder = model_folder(path)
     config = read_config(folder)
-    for name, digest in config["sha256"].items():
+    for name in (PROCESSOR, WEIGHTS):
+        digest = config["sha256"].get(name)
         if not (folder / name).is_file():
             raise InputError(
                 str(folder / name), expected="a file of the model folder", got="nothing", fix="copy the folder again"
@@ -95,7 +96,12 @@ def load(path: str | Path) -> ZooModel:
             fix="import the module that registers it, or update rnnzoo",
         )
     processor = json.loads((folder / PROCESSOR).read_text(encoding="utf-8"))
-    model: ZooModel = MODELS[config["model"]](processor=processor, **config["arguments"])
+    try:
+        model: ZooModel = MODELS[config["model"]](processor=processor, **config["arguments"])
+    except TypeError as error:
+        raise InputError(
+            str(folder / CONFIG), expected=f"arguments of {config['model']}", got=str(error), fix="update rnnzoo"
+        ) from error
     try:
         model.load_state_dict(load_file(folder / WEIGHTS))
     except (RuntimeError, SafetensorError) as error:

@@ -23,13 +23,17 @@ TOP_LEVEL = ("seed_everything", "trainer", "model", "data")
 SECTIONS: dict[str, Registry] = {"model": MODELS, "data": DATA_MODULES}
 
 
-def refuse_unknown_keys(args: list[str]) -> None:
+def refuse_unknown_keys(args: list[str], known: Mapping[str, type] | None = None) -> None:
     """Check every key of the recipes and overrides in `args` against the classes that they configure.
+
+    Args:
+        args: ``--config=FILE`` and ``--key=value``.
+        known: section → class, for classes that no recipe in `args` names.
 
     Raises:
         InputError: for the first key that does not exist, with the nearest one that does.
     """
-    classes: dict[str, type] = {"trainer": Trainer}
+    classes: dict[str, type] = {"trainer": Trainer, **(known or {})}
     found: list[tuple[str, str]] = []  # where it was written, dotted key
     for word in args:
         name, _, value = word.partition("=")
@@ -41,7 +45,7 @@ def refuse_unknown_keys(args: list[str]) -> None:
             found += [(value, key) for key in flatten(recipe)]
         elif name in ("--model", "--data"):
             classes[name[2:]] = find_class(name[2:], value)
-        elif name.startswith("--") and value:
+        elif name.startswith("--") and value and not name.startswith("--print_config") and not name.endswith(".help"):
             key = name[2:].rstrip("+")
             if key.endswith(".class_path") and key.split(".")[0] in SECTIONS and key.count(".") == 1:
                 classes[key.split(".")[0]] = find_class(key.split(".")[0], value)

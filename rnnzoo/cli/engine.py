@@ -16,12 +16,13 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from rnnzoo.callbacks.epoch_table import EpochTable
 from rnnzoo.callbacks.throughput import Throughput
-from rnnzoo.cli.config_errors import explain_config_error, refuse_unknown_keys
+from rnnzoo.cli.config_errors import explain_config_error, find_class, refuse_unknown_keys
 from rnnzoo.data.base import ZooData
-from rnnzoo.errors import find_input_error
+from rnnzoo.errors import InputError, find_input_error
 from rnnzoo.models.base import ZooModel
 
 CHECKPOINTS = "checkpoints"
@@ -41,6 +42,27 @@ def quiet_lightning() -> None:
         ".*recommended to use `self.log.*sync_dist=True.*",
     ):
         warnings.filterwarnings("ignore", message=message)
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """The checkpoint that is evaluated at the end: the best by the model's selection metric, beside the last.
+
+    Args:
+        folder: where the checkpoints go.
+        metric: the validation metric.
+        mode: ``min`` or ``max``.
+    """
+
+    def __init__(self, folder: Path, *, metric: str, mode: str) -> None:
+        super().__init__(
+            dirpath=folder,
+            filename="best",
+            monitor=f"val/{metric}",
+            mode=mode,
+            save_last=True,
+            auto_insert_metric_name=False,
+            enable_version_counter=False,
+        )
 
 
 class ZooCLI(LightningCLI):
@@ -75,6 +97,8 @@ class ZooCLI(LightningCLI):
             )
         except ArgumentError as error:
             raise explain_config_error(error) from error
+        except MisconfigurationException as error:  # Lightning refuses its own arguments with this
+            raise InputError("trainer", expected="a setting that works here", got=str(error)) from error
         except ValueError as error:  # jsonargparse wraps what a constructor raised
             raise find_input_error(error) or error from None
 
@@ -92,23 +116,14 @@ class ZooCLI(LightningCLI):
             sys.argv = argv
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Build the Trainer with the package's logging and checkpoints, unless the recipe has its own."""
+        """Build the Trainer with the package's logging and checkpoints beside those of the recipe."""
         settings = self.config_init["trainer"]
         if self.run_folder is None or settings.get("fast_dev_run"):
             return super().instantiate_trainer(logger=False, enable_checkpointing=False, **kwargs)
         extra: list[Any] = [self.throughput]
         metric, mode = self.model.selection
-        extra.append(
-            ModelCheckpoint(
-                dirpath=self.run_folder / CHECKPOINTS,
-                filename="best",
-                monitor=f"val/{metric}",
-                mode=mode,
-                save_last=True,
-                auto_insert_metric_name=False,
-                enable_version_counter=False,
-            )
-        )
+        if settings.get("enable_checkpointing") is not False:
+            extra.append(BestCheckpoint(self.run_folder / CHECKPOINTS, metric=metric, mode=mode))
         columns = ("train/loss", "val/loss", f"val/{metric}", "train/gradient_norm", "train/clipped")
         extra.append(EpochTable(tuple(dict.fromkeys(columns))))
         if settings.get("enable_progress_bar") is not False:
@@ -128,7 +143,7 @@ class ZooCLI(LightningCLI):
 
     def resolved(self) -> str:
         """Return the whole configuration as YAML: a recipe that repeats this run."""
-        text = self.parser.dump(self.config, skip_none=True, skip_link_targets=True, format="yaml")
+        text = self.parser.dump(self.config, skip_none=False, skip_link_targets=True, format="yaml")
         return yaml.safe_dump(yaml.safe_load(text), sort_keys=False, allow_unicode=True)
 
 
@@ -150,7 +165,9 @@ def build_for_test(recipe: dict[str, Any] | None, configs: list[str], overrides:
     parser.set_defaults({"trainer.enable_checkpointing": False, "trainer.enable_progress_bar": sys.stderr.isatty()})
     parser.add_lightning_class_args(ZooData, "data", subclass_mode=True)
     base = [f"--data={json.dumps(recipe)}"] if recipe else []
-    args = [*base, *(f"--config={config}" for config in configs), *overrides]
+    given = [*(f"--config={config}" for config in configs), *overrides]
+    refuse_unknown_keys(given, {"data": find_class("data", recipe["class_path"])} if recipe else {})
+    args = [*base, *given]
     try:
         built = parser.instantiate_classes(parser.parse_args(args))
     except ArgumentError as error:

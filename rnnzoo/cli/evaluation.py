@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 
+from rnnzoo.cli.engine import BestCheckpoint
 from rnnzoo.data.base import ZooData
 from rnnzoo.models.base import ZooModel
 
@@ -28,8 +28,8 @@ class Evaluation:
 
 def load_best(model: ZooModel, trainer: Trainer) -> None:
     """Load the weights of the best checkpoint of this training into the model, on every process."""
-    checkpoints = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)]
-    best = next((callback.best_model_path for callback in checkpoints if callback.monitor), "")
+    own = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, BestCheckpoint)]
+    best = own[0].best_model_path if own else ""
     best = trainer.strategy.broadcast(best)
     if best and Path(best).is_file():
         model.load_state_dict(torch.load(best, map_location="cpu", weights_only=True)["state_dict"])
@@ -48,6 +48,8 @@ def evaluate(
         short = {"validation": "val"}.get(split, split)
         run = trainer.validate if split == "validation" else trainer.test
         run(model, datamodule=data, verbose=False)
+        if short not in model.results:  # the Trainer was told to leave it out
+            continue
         values[split] = dict(model.results[short])
         definitions.update(model.definitions(short))
     return Evaluation(values, definitions)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import time
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rnnzoo.cli.arguments import sort_arguments
 from rnnzoo.errors import InputError
-from rnnzoo.recipes import find_recipe
+from rnnzoo.recipes import find_recipe, read_recipe
 
 if TYPE_CHECKING:
     from rnnzoo.cli.engine import ZooCLI
@@ -29,16 +30,15 @@ options, in any order:
   --model.KEY VALUE        an argument of the model, such as --model.cell gru
   --data.KEY VALUE         an argument of the data, such as --data.path FOLDER
   --trainer.KEY VALUE      an argument of Lightning's Trainer, such as --trainer.max_epochs 3
-  --seed_everything N      the seed of weights, dropout and order (default 1)
+  --seed_everything N      the seed of weights and dropout (default 1); that of splits and order is --data.seed
   --run_dir FOLDER         the run folder; a new one, runs/RECIPE/TIME by default
   --print_config           print the whole configuration and stop
-  --model.help CLASS       what the arguments of a model are; --data.help, --trainer.help likewise
+  --model.help             what the arguments of the recipe's model are; --data.help likewise
   --help                   this text
 """
 OWN = ("run_dir",)
 PREFIXES = ("model", "data", "trainer", "seed_everything")
 RUN_FOLDER_VARIABLE = "RNNZOO_RUN_FOLDER"  # hands the folder of the first process to those that it launches
-SAMPLES_SHOWN = 3
 
 
 def run(argv: list[str]) -> int:
@@ -61,9 +61,22 @@ def run(argv: list[str]) -> int:
 
     quiet_lightning()
     started = time.perf_counter()
-    cli = ZooCLI([*(f"--config={config}" for config in configs), *arguments.overrides], run_folder=folder)
+    overrides = [help_of_recipe(word, configs) for word in arguments.overrides]
+    cli = ZooCLI([*(f"--config={config}" for config in configs), *overrides], run_folder=folder)
     fit_and_report(cli, folder, title=run_name(recipe), started=started, command=["rnnzoo", "fit", *argv])
     return 0
+
+
+def help_of_recipe(word: str, configs: list[str]) -> str:
+    """Return ``--model.help`` with the class of the recipe's model, and any other word as it is."""
+    section = word.removeprefix("--").removesuffix(".help")
+    if not word.endswith(".help"):
+        return word
+    paths = [(read_recipe(config).get(section) or {}).get("class_path") for config in configs]
+    named = [path for path in paths if path]
+    if not named:
+        raise InputError(word, expected="--model.help or --data.help of a recipe", got=word)
+    return f"{word}={named[-1]}"
 
 
 def run_folder(wanted: str | None, recipe: str) -> Path:
@@ -74,9 +87,10 @@ def run_folder(wanted: str | None, recipe: str) -> Path:
     """
     if RUN_FOLDER_VARIABLE in os.environ and "LOCAL_RANK" in os.environ:
         return Path(os.environ[RUN_FOLDER_VARIABLE])
+    first = int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0  # who writes, under a launcher
     if wanted is not None:
         folder = Path(wanted)
-        if folder.exists():
+        if folder.exists() and first:
             raise InputError(
                 f"--run_dir {wanted}", expected="a new folder", got="one that exists", fix="name another or remove it"
             )
@@ -112,11 +126,18 @@ def fit_and_report(cli: ZooCLI, folder: Path, *, title: str, started: float, com
     model, data, trainer = cli.model, cli.datamodule, cli.trainer
     if trainer.is_global_zero:
         print(describe(cli), flush=True)
-    trainer.fit(model, datamodule=data)
     if cli.config.trainer.fast_dev_run:
+        trainer.fit(model, datamodule=data)
         return
     if trainer.is_global_zero:
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.yaml").write_text(cli.resolved(), encoding="utf-8")
+    try:
+        trainer.fit(model, datamodule=data)
+    except BaseException:
+        if trainer.is_global_zero and not list(folder.glob("checkpoints/*.ckpt")):
+            shutil.rmtree(folder, ignore_errors=True)  # nothing was learnt yet that could be of use
+        raise
     load_best(model, trainer)
     results = evaluate(model, data, trainer)
     if not trainer.is_global_zero:

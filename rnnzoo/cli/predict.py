@@ -24,7 +24,8 @@ options, in any order:
   --output FILE            a new file for the answers; standard output if left out or -
   --format FORMAT          text (one sample a line; words of a tagger are split at blanks), jsonl or csv;
                            by the name of the file if left out, and text on standard input
-  --column NAME            the column (csv) or key (jsonl) that holds the text, words or frames
+  --column NAME            the column (csv) or key (jsonl) that holds the text, words or frames; for frames in csv
+                           the column that tells sequences apart
   --batch_size N           samples computed together (default 32)
   --help                   this text
 """

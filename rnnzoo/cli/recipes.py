@@ -17,11 +17,9 @@ def run(argv: list[str]) -> int:
     parsed = parse(argv, "recipes", HELP, positional=True)
     if parsed is not None:
         pattern, as_json = parsed
-        rows = [{"recipe": recipe.name, "title": recipe.title} for recipe in list_recipes(pattern)]
-        show(
-            [{**row, "path": str(recipe.path)} for row, recipe in zip(rows, list_recipes(pattern), strict=True)]
-            if as_json
-            else rows,
-            as_json=as_json,
-        )
+        rows = []
+        for recipe in list_recipes(pattern):
+            row = {"recipe": recipe.name, "title": recipe.title}
+            rows.append({**row, "path": str(recipe.path)} if as_json else row)
+        show(rows, as_json=as_json)
     return 0

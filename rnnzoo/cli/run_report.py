@@ -31,7 +31,7 @@ def write_run(cli: ZooCLI, folder: Path, results: Evaluation, *, title: str, sec
     split = "test" if "test" in results.values else "validation"
     samples = [dict(data.raw(split)[place]) for place in range(min(SAMPLES_SHOWN, len(data.raw(split))))]
     answers = list(model.answer(samples))
-    bundle.save(model, folder / "model", facts={"data": portable(cli.config.data.as_dict())})
+    bundle.save(model, folder / "model", facts={"data": as_json(cli.config.data.as_dict())})
     report = Report(
         title=title,
         model=describe_model(cli),
@@ -128,8 +128,8 @@ def draw(cli: ZooCLI, folder: Path, split: str) -> list[str]:
     return drawn
 
 
-def portable(section: dict[str, Any]) -> dict[str, Any]:
-    """Return the data section of a configuration without what belongs to one machine alone."""
+def as_json(section: dict[str, Any]) -> dict[str, Any]:
+    """Return the data section of a configuration as JSON values: what `rnnzoo test` reads the data by."""
     return json.loads(json.dumps(section, default=str))
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from rnnzoo.cli.arguments import sort_arguments
 from rnnzoo.errors import InputError
+from rnnzoo.report import write_whole
 
 SUMMARY = "measure a trained model on the test split of its data, or of other data"
 HELP = """usage: rnnzoo test RUN_OR_MODEL [--KEY VALUE ...]
@@ -69,7 +69,5 @@ def run(argv: list[str]) -> int:
         values: dict[str, Any] = {
             name: {"value": value, "definition": found.definitions[name]} for name, value in found.values[split].items()
         }
-        draft = output.with_name(f".{output.name}.{os.getpid()}")
-        draft.write_text(json.dumps({"metrics": {split: values}}, indent=2, ensure_ascii=False) + "\n", "utf-8")
-        os.replace(draft, output)
+        write_whole(output, json.dumps({"metrics": {split: values}}, indent=2, ensure_ascii=False) + "\n")
     return 0

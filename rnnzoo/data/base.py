@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from rnnzoo.data.readers import Row
 from rnnzoo.data.sampler import LengthBucketSampler
-from rnnzoo.data.sources import SPLITS, Files, dataset_rows, file_rows, find_files, fingerprint, load_hub
+from rnnzoo.data.sources import SPLITS, Files, dataset_rows, file_rows, find_files, fingerprint, hub_revision, load_hub
 from rnnzoo.data.synthetic import SYNTHETIC, SyntheticTask
 from rnnzoo.errors import InputError, did_you_mean, unknown_name
 from rnnzoo.processors.base import Processor
@@ -73,8 +73,8 @@ class ZooData(LightningDataModule):
         hub: id of a data set of the Hugging Face Hub.
         hub_config: its configuration.
         revision: its revision, a tag or commit.
-        path: a folder or a file; takes the place of the Hub.
-        synthetic: name of a synthetic task; takes the place of both.
+        path: a folder or a file; takes the place of the Hub and of a synthetic task.
+        synthetic: name of a synthetic task; takes the place of the Hub.
         format: the format of the files; by their names if left out.
         train: the file, or files with commas between, of the training split; by their names if left out.
         validation: likewise.
@@ -119,6 +119,9 @@ class ZooData(LightningDataModule):
         for name, share in (("validation_fraction", validation_fraction), ("test_fraction", test_fraction)):
             if not 0 < share < 0.5:
                 raise InputError(f"data.{name}", expected="a share above 0 and below 0.5", got=str(share))
+        for name, size in (("batch_size", batch_size), ("max_tokens", max_tokens), ("limit", limit)):
+            if size is not None and size < 1:
+                raise InputError(f"data.{name}", expected="at least 1", got=str(size))
         for name in columns or {}:
             if name not in self.canonical:
                 raise unknown_name("data.columns", name, self.canonical)
@@ -201,7 +204,7 @@ class ZooData(LightningDataModule):
     @property
     def best_scores(self) -> dict[str, dict[str, float]]:
         """Split → metric → the best that any model can reach; for synthetic tasks only."""
-        if self.synthetic is None:
+        if self.synthetic is None or self.path is not None:
             return {}
         return {split: self._task().best(list(self.raw(split))) for split in ("validation", "test")}
 
@@ -256,14 +259,14 @@ class ZooData(LightningDataModule):
         if self._raw is None:
             datasets.disable_progress_bars()
             notes: list[str] = []
-            if self.synthetic is not None:
-                task = self._task()
-                splits = {split: table_of(task.sample(split)) for split in SPLITS}
-                source = f"synthetic task {self.synthetic}"
-                revision: str | dict[str, str] = f"seed {self.seed}"
-            elif self.path is not None:
+            revision: str | dict[str, str]
+            if self.path is not None:
                 splits, revision = self._load_files(self.path)
                 source = self.path
+            elif self.synthetic is not None:
+                task = self._task()
+                splits = {split: table_of(task.sample(split)) for split in SPLITS}
+                source, revision = f"synthetic task {self.synthetic}", f"seed {self.seed}"
             elif self.hub is not None:
                 splits, revision = self._load_hub()
                 source = self.hub + (f" ({self.hub_config})" if self.hub_config else "")
@@ -274,8 +277,9 @@ class ZooData(LightningDataModule):
                     got="none",
                     fix="give a folder or file of your own with --data.path",
                 )
-            splits = self._complete(splits, notes)
-            if self.limit is not None and self.limit < len(splits["train"]):
+            if "train" in splits:
+                splits = self._complete(splits, notes)
+            if self.limit is not None and self.limit < len(splits.get("train", ())):
                 notes.append(f"only the first {self.limit} of {len(splits['train'])} training samples are used")
                 splits["train"] = splits["train"].select(range(self.limit))
             for split, table in splits.items():
@@ -287,8 +291,14 @@ class ZooData(LightningDataModule):
         return self._raw
 
     def _load_files(self, path: str) -> tuple[dict[str, datasets.Dataset], dict[str, str]]:
-        files = find_files(path, format=self.format, allowed=self.formats, named=self.named)
-        first = files.splits["train"][0]
+        files = find_files(
+            path,
+            format=self.format,
+            allowed=self.formats,
+            named=self.named,
+            trained=self._processor is not None,
+        )
+        first = next(iter(files.splits.values()))[0]
         for where, row in file_rows(first, files.formats[first], self.file_columns):
             self.look(row, where)
             break
@@ -310,7 +320,7 @@ class ZooData(LightningDataModule):
             key = fingerprint(type(self).__name__, self._reading(), table._fingerprint)
             rows = dataset_rows(table, f"{self.hub} {split}")
             tables[split] = from_generator(self.samples, {"rows": rows, "file": f"{self.hub} {split}"}, key)
-        return tables, self.revision or "the newest"
+        return tables, hub_revision(loaded["train"]) or self.revision or "the newest on the Hub"
 
     def _build(self, places: list[Place], key: str) -> datasets.Dataset:
         return from_generator(self._generate, {"places": places}, key)

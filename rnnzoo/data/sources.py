@@ -76,7 +76,14 @@ def format_of(path: Path) -> str | None:
     return EXTENSIONS.get(plain.suffix.lower())
 
 
-def find_files(path: str, *, format: str | None, allowed: Sequence[str], named: Mapping[str, str | None]) -> Files:
+def find_files(
+    path: str,
+    *,
+    format: str | None,
+    allowed: Sequence[str],
+    named: Mapping[str, str | None],
+    trained: bool = False,
+) -> Files:
     """Sort the files at `path` into splits.
 
     Args:
@@ -85,6 +92,8 @@ def find_files(path: str, *, format: str | None, allowed: Sequence[str], named: 
         allowed: the formats that the data module reads, the one for names that say nothing first.
         named: split → file (in the folder, or anywhere), for splits that are named one by one; a comma separates
             several. The other splits are recognised by their names; if none is, all other files are training data.
+        trained: the data are for a trained model: files of no named split are test data, and training data need not
+            be there.
 
     Raises:
         InputError: if the folder cannot be read, a named file is missing, or the formats are mixed.
@@ -98,6 +107,7 @@ def find_files(path: str, *, format: str | None, allowed: Sequence[str], named: 
         raise InputError(
             f"data.path {path}", expected="a folder that can be read", got=error.strerror or str(error)
         ) from error
+    other = "test" if trained else "train"  # what files are whose names say nothing
     splits: dict[str, list[Path]] = {}
     for split, names in named.items():
         for name in (names or "").split(","):
@@ -110,18 +120,18 @@ def find_files(path: str, *, format: str | None, allowed: Sequence[str], named: 
     ]
     recognised: dict[Path, str | None] = {each: split_of(each.name) for each in usable}
     if folder.is_file():
-        recognised = {folder: "train"}
+        recognised = {folder: other}
     elif not any(recognised.values()):
-        recognised.update(dict.fromkeys(() if "train" in splits else usable, "train"))
+        recognised.update(dict.fromkeys(() if other in splits else usable, other))
     for each, wanted in recognised.items():
         if wanted is not None and not named.get(wanted):
             splits.setdefault(wanted, []).append(each)
-    if not splits.get("train"):
+    if not splits.get("train") and not (trained and splits):
         raise InputError(
             f"data.path {path}",
-            expected=f"a file of training data in the format {format or ' or '.join(allowed)}",
+            expected=f"a file of {'test' if trained else 'training'} data as {format or ' or '.join(allowed)}",
             got=f"files {', '.join(each.name for each in present[:12]) or 'none'}",
-            fix="name it with --data.train FILE, and its format with --data.format",
+            fix=f"name it with --data.{other} FILE, and its format with --data.format",
         )
     formats = {each: format or format_of(each) or allowed[0] for files in splits.values() for each in files}
     if len(set(formats.values())) > 1:
@@ -224,6 +234,14 @@ def load_hub(hub: str, config: str | None, revision: str | None) -> dict[str, da
     if "train" not in splits:
         raise InputError(f"data.hub {hub}", expected="a split train", got=f"splits {', '.join(map(str, loaded))}")
     return splits
+
+
+def hub_revision(table: datasets.Dataset) -> str:
+    """Return the commit that a data set of the Hub was loaded from, or an empty string if it is not known."""
+    for place in table.info.download_checksums or ():
+        if found := re.search(r"@([0-9a-f]{40})/", str(place)):
+            return found[1]
+    return ""
 
 
 def fingerprint(*parts: Any) -> str:

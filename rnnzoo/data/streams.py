@@ -23,11 +23,12 @@ def read_samples(
 ) -> Iterator[Row]:
     """Yield raw samples for a processor of `kind`; nothing but the sample at hand is kept.
 
-    - Text: a line is a sample; a tagger's words are split at blanks, numbers at blanks or commas. An empty line is an
-      empty sample, so that answers and lines keep step.
+    - Text: a line is a sample; a tagger's words are split at blanks, the numbers of a vector at blanks or commas. An
+      empty line is an empty sample, so that answers and lines keep step. For frames a line is a frame, and an empty
+      line ends a sequence.
     - JSONL: a key holds the text, the words, the frames or the vector.
-    - CSV: a column holds the text (or the words, between blanks); for numbers, the columns are the features, a row is
-      a vector, and the whole table is one sequence of frames.
+    - CSV: a column holds the text (or the words, between blanks); for numbers, the columns are the features and a row
+      is a vector or a frame. The table is one sequence of frames, or with `column` one for each run of its values.
 
     Args:
         lines: the stream.
@@ -44,13 +45,18 @@ def read_samples(
         raise unknown_name("--format", format, FORMATS)
     name = column or DEFAULT_COLUMNS[kind]
     if format == "text":
-        for number, line in decode_lines(lines, where):
-            yield from_text(line, kind, f"{where}, line {number}")
+        numbered = ((f"{where}, line {number}", line) for number, line in decode_lines(lines, where))
+        if kind == "frames":
+            yield from frames_of_text(numbered)
+        else:
+            yield from (from_text(line, kind, place) for place, line in numbered)
         return
     reader: Callable[..., Iterator[tuple[str, Row]]] = read_jsonl if format == "jsonl" else read_delimited
     rows = reader(decode_lines(lines, where), where, None)
     if format == "csv" and kind in ("frames", "vectors"):
-        yield from from_table(rows, kind, list(features or ()))
+        if kind == "vectors" and column is not None:
+            raise InputError("--column", expected="none for vectors in CSV", got=column, fix="leave it out")
+        yield from from_table(rows, kind, list(features or ()), column)
         return
     for place, row in rows:
         key = "text" if column is None and name not in row and kind == "tagging" else name
@@ -61,20 +67,39 @@ def read_samples(
                 got="none",
                 fix=did_you_mean(name, row) or "say which with --column NAME",
             )
-        yield from_value(row[key], kind)
+        yield {**from_value(row[key], kind), "name": place}
 
 
 def from_text(line: str, kind: str, where: str) -> Row:
     """Return a line of text as a raw sample."""
     if kind == "text_classification":
-        return {"text": line}
+        return {"text": line, "name": where}
     if kind == "tagging":
-        return {"tokens": line.split()}
+        return {"tokens": line.split(), "name": where}
+    return {"vector": numbers_of(line, where), "name": where}
+
+
+def frames_of_text(lines: Iterable[tuple[str, str]]) -> Iterator[Row]:
+    """Yield sequences of frames, a line each, that end with an empty line."""
+    frames: list[list[float]] = []
+    first = ""
+    for place, line in lines:
+        if line.strip():
+            first = first or place
+            frames.append(numbers_of(line, place))
+        elif frames:
+            yield {"frames": frames, "name": first}
+            frames, first = [], ""
+    if frames:
+        yield {"frames": frames, "name": first}
+
+
+def numbers_of(line: str, where: str) -> list[float]:
+    """Return the numbers of a line."""
     try:
-        numbers = [float(part) for part in line.replace(",", " ").split()]
+        return [float(part) for part in line.replace(",", " ").split()]
     except ValueError as error:
         raise InputError(where, expected="numbers between blanks or commas", got=repr(line)[:60]) from error
-    return {"vector": numbers} if kind == "vectors" else {"frames": [numbers]}
 
 
 def from_value(value: Any, kind: str) -> Row:
@@ -84,10 +109,19 @@ def from_value(value: Any, kind: str) -> Row:
     return {DEFAULT_COLUMNS[kind]: value}
 
 
-def from_table(rows: Iterable[tuple[str, Row]], kind: str, features: list[str]) -> Iterator[Row]:
-    """Yield the rows of a table of numbers as vectors, or all of them as one sequence of frames."""
+def from_table(rows: Iterable[tuple[str, Row]], kind: str, features: list[str], sequence: str | None) -> Iterator[Row]:
+    """Yield the rows of a table of numbers as vectors, or as sequences of frames."""
     frames: list[list[float]] = []
+    current: str | None = None
     for place, row in rows:
+        if sequence is not None:
+            if sequence not in row:
+                fix = did_you_mean(sequence, row)
+                raise InputError(place, expected=f"{sequence!r} among {', '.join(row)}", got="none", fix=fix)
+            if frames and row[sequence] != current:
+                yield {"frames": frames, "name": f"sequence {current}"}
+                frames = []
+            current = row[sequence]
         numbers = []
         for name in features:
             if name not in row:
@@ -102,8 +136,8 @@ def from_table(rows: Iterable[tuple[str, Row]], kind: str, features: list[str]) 
             except ValueError as error:
                 raise InputError(f"{place}, column {name!r}", expected="a number", got=repr(row[name])) from error
         if kind == "vectors":
-            yield {"vector": numbers}
+            yield {"vector": numbers, "name": place}
         else:
             frames.append(numbers)
     if frames:
-        yield {"frames": frames}
+        yield {"frames": frames, "name": "table" if current is None else f"sequence {current}"}

@@ -26,6 +26,7 @@ class SampleMetric(Metric, ABC):
     def __init__(self, *, width: int) -> None:
         super().__init__()
         self.width = width
+        self.latest_sums: Tensor | None = None
         # One empty row table to begin with: a process without samples must still take part when states are gathered.
         self.add_state("rows", default=[], dist_reduce_fx="cat")
         self.rows.append(self._empty())
@@ -47,6 +48,7 @@ class SampleMetric(Metric, ABC):
         """Forget all samples."""
         super().reset()
         self.rows.append(self._empty())
+        self.latest_sums = None
 
     def sums(self) -> Tensor:
         """Return the sums [K] over different samples, added in the order of their ids."""
@@ -57,8 +59,9 @@ class SampleMetric(Metric, ABC):
         return rows[first][:, 1:].sum(0)
 
     def compute(self) -> dict[str, Tensor]:
-        """Return the values by name."""
-        return self.from_sums(self.sums())
+        """Return the values by name; the sums behind them, over all processes, stay in `latest_sums`."""
+        self.latest_sums = self.sums()
+        return self.from_sums(self.latest_sums)
 
     def _empty(self) -> Tensor:
         return torch.zeros(0, 1 + self.width, dtype=torch.float64, device=self.device)

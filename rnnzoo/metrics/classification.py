@@ -28,8 +28,7 @@ class ClassificationCounts(SampleMetric):
     """
 
     def __init__(self, *, labels: Sequence[str], item: str) -> None:
-        # Rows: gold classes, then a row of unseen ones; columns: predicted classes.
-        super().__init__(width=(len(labels) + 1) * len(labels))
+        super().__init__(width=2)  # a place in the confusion matrix, and how often the sample is there
         self.labels = list(labels)
         self.item = item
 
@@ -39,14 +38,23 @@ class ClassificationCounts(SampleMetric):
         predicted, targets = rows_of(predicted), rows_of(targets)  # [B, N]
         valid = targets != IGNORED
         gold = torch.where(targets == UNSEEN, classes, targets)
-        place = torch.where(valid, gold * classes + predicted, self.width)  # [B, N]
-        counts = torch.zeros(len(ids), self.width + 1, dtype=torch.float64, device=ids.device)
-        counts.scatter_add_(1, place, torch.ones_like(place, dtype=torch.float64))
-        self.update_rows(ids, counts[:, :-1])
+        cells = (classes + 1) * classes
+        samples = torch.arange(len(ids), device=ids.device).unsqueeze(1)  # [B, 1]
+        places = (samples * cells + gold * classes + predicted)[valid]
+        places, counts = places.unique(return_counts=True)  # [M]
+        self.update_rows(ids[places // cells], torch.stack([places % cells, counts], dim=1))
+
+    def sums(self) -> Tensor:
+        """Return the counts over different samples [(C + 1)·C]: gold classes, then unseen ones, by predicted."""
+        rows = torch.cat(list(self.rows)) if isinstance(self.rows, list) else self.rows  # [N, 3]
+        cells = (len(self.labels) + 1) * len(self.labels)
+        rows = torch.unique(rows, dim=0)  # a sample that came twice brought the same rows
+        return torch.zeros(cells, dtype=rows.dtype, device=rows.device).index_add_(0, rows[:, 1].long(), rows[:, 2])
 
     def matrix(self) -> Tensor:
-        """Return the counts [C + 1 gold, C predicted]; the last row is of labels that training never saw."""
-        return self.sums().reshape(len(self.labels) + 1, len(self.labels))
+        """Return the counts [C + 1 gold, C predicted] of the latest `compute`; the last row is of unseen labels."""
+        sums = self.sums() if self.latest_sums is None else self.latest_sums
+        return sums.reshape(len(self.labels) + 1, len(self.labels))
 
     def from_sums(self, sums: Tensor) -> dict[str, Tensor]:
         """Return accuracy, macro F1 and the number of unseen labels."""
@@ -79,33 +87,37 @@ class MultiLabel(SampleMetric):
     """
 
     def __init__(self, *, labels: Sequence[str]) -> None:
-        super().__init__(width=3 * len(labels) + 2)
+        super().__init__(width=3 * len(labels) + 3)
         self.labels = list(labels)
 
     def update(self, ids: Tensor, predicted: Tensor, targets: Tensor) -> None:
-        """Add predicted and gold sets, both [B, C] of 0/1."""
-        guess, gold = predicted.bool(), targets.bool()
-        exact = (guess == gold).all(1, keepdim=True)
-        columns = [guess & gold, guess, gold, exact, torch.ones_like(exact)]
+        """Add predicted sets [B, C] and gold sets [B, C + 1] of 0/1; the last column counts labels never seen."""
+        guess, gold, unseen = predicted.bool(), targets[:, :-1].bool(), targets[:, -1:]
+        exact = (guess == gold).all(1, keepdim=True) & (unseen == 0)
+        columns = [guess & gold, guess, gold, exact, torch.ones_like(exact), unseen]
         self.update_rows(ids, torch.cat([column.double() for column in columns], dim=1))
 
     def from_sums(self, sums: Tensor) -> dict[str, Tensor]:
         """Return micro and macro F1 and the exact share."""
-        right, predicted, gold = sums[:-2].reshape(3, -1)  # [C] each
-        _, _, micro = f1_values(right.sum(), predicted.sum(), gold.sum())
+        right, predicted, gold = sums[:-3].reshape(3, -1)  # [C] each
+        exact, samples, unseen = sums[-3:]
+        _, _, micro = f1_values(right.sum(), predicted.sum(), gold.sum() + unseen)
         _, _, macro = f1_values(right, predicted, gold)
         present = (gold > 0).double()
         return {
             "micro_f1": micro,
             "macro_f1": (macro * present).sum() / present.sum().clamp(min=1),
-            "exact_match": percent(sums[-2], sums[-1]),
+            "exact_match": percent(exact, samples),
+            "unseen_labels": unseen,
         }
 
     @property
     def definitions(self) -> dict[str, str]:
         """What the values are."""
         return {
-            "micro_f1": "F1 (percent) over all yes/no decisions of all labels, at probability 1/2",
+            "micro_f1": "F1 (percent) over all yes/no decisions of all labels, at probability 1/2; "
+            "a gold label that training never saw counts as missed",
             "macro_f1": "mean of the F1 (percent) of each label that occurs in the gold data",
             "exact_match": "percent of samples whose predicted set of labels is exactly the gold one",
+            "unseen_labels": "number of gold labels that training never saw",
         }

@@ -139,7 +139,7 @@ class ZooModel(LightningModule, ABC):
             torch.distributed.all_reduce(sums)
         mean = sums[0] / sums[1].clamp(min=1e-12)
         if not torch.isfinite(mean):
-            raise self._non_finite(mean, batch)
+            raise self._non_finite(mean, total, batch)
         self.log("train/loss", mean, on_step=False, on_epoch=True, prog_bar=True, batch_size=max(1, int(sums[1])))
         first = sums[1] if self._window_first is None else self._window_first
         self._window_total = sums[1] if self._window_total is None else self._window_total + sums[1]
@@ -242,8 +242,12 @@ class ZooModel(LightningModule, ABC):
             # The metrics are already the same on all processes: nothing is left to reduce.
             self.log(f"{split}/{name}", value, prog_bar=split == "val" and name == shown, sync_dist=False)
 
-    def _non_finite(self, loss: Tensor, batch: Batch) -> InputError:
-        ids = batch.ids.tolist()
+    def _non_finite(self, loss: Tensor, own: Tensor, batch: Batch) -> InputError:
+        ids: list[int] = [] if torch.isfinite(own) else batch.ids.tolist()
+        if self.trainer.world_size > 1:  # all processes see the same sum, so all come here together
+            gathered: list[Any] = [None] * self.trainer.world_size
+            torch.distributed.all_gather_object(gathered, ids)
+            ids = [number for part in gathered for number in part]
         return InputError(
             f"training step {self.global_step}",
             expected="a finite loss",

@@ -13,7 +13,7 @@ from rnnzoo.metrics import SampleMetric
 from rnnzoo.models.base import OptimizerFactory, SchedulerFactory, ZooModel, as_processor
 from rnnzoo.models.encoder import build_recurrent
 from rnnzoo.models.losses import Objective
-from rnnzoo.models.options import LossOptions, RecurrentOptions, as_options
+from rnnzoo.models.options import LossOptions, RecurrentOptions, as_options, refuse_loss_options
 from rnnzoo.models.tasks import ClassTask, NumberTask, Task
 from rnnzoo.processors.frames import FrameProcessor
 
@@ -55,10 +55,11 @@ class FrameLabeller(ZooModel):
         self.save_hyperparameters(self.plain_arguments(arguments, processor), logger=False)
         self.processor: FrameProcessor = processor
         self.task: Task
+        losses = as_options(LossOptions, loss, "model.loss")
         if processor.labels is None:
+            refuse_loss_options(losses, "numbers to predict")
             self.task = NumberTask(names=processor.targets, restore=processor.restore_targets)
         else:
-            losses = as_options(LossOptions, loss, "model.loss")
             self.task = ClassTask(labels=processor.labels.labels, loss=losses, item="frame")
         self.selection = self.task.selection
         self.recurrent = build_recurrent(

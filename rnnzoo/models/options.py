@@ -109,6 +109,16 @@ def as_options(kind: type[Options], value: Options | Mapping[str, Any] | None, w
     return kind(**given)
 
 
+def refuse_loss_options(loss: LossOptions, reason: str) -> None:
+    """Refuse label smoothing and class weights where they would change nothing.
+
+    Raises:
+        InputError: if any is set.
+    """
+    if loss != LossOptions():
+        raise InputError("model.loss", expected=f"no option with {reason}", got=str(loss), fix="leave out model.loss")
+
+
 def as_plain(value: Any) -> Any:
     """Turn dataclasses into dicts, all the way down, so that the result is JSON."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -16,7 +16,14 @@ from rnnzoo.metrics import SampleMetric, SpanF1
 from rnnzoo.models.base import OptimizerFactory, SchedulerFactory, ZooModel, as_processor
 from rnnzoo.models.encoder import build_recurrent, build_words
 from rnnzoo.models.losses import Objective, SampleLosses
-from rnnzoo.models.options import CharacterOptions, LossOptions, RecurrentOptions, WordOptions, as_options
+from rnnzoo.models.options import (
+    CharacterOptions,
+    LossOptions,
+    RecurrentOptions,
+    WordOptions,
+    as_options,
+    refuse_loss_options,
+)
 from rnnzoo.models.tasks import ClassTask
 from rnnzoo.processors.tagging import TaggingProcessor
 from rnnzoo.text.tags import allowed_transitions
@@ -65,18 +72,20 @@ class SequenceTagger(ZooModel):
         self.save_hyperparameters(self.plain_arguments(arguments, processor), logger=False)
         self.processor: TaggingProcessor = processor
         losses = as_options(LossOptions, loss, "model.loss")
-        if crf and losses != LossOptions():
-            raise InputError(
-                "model.loss",
-                expected="no label smoothing and no class weights with model.crf, which scores whole sequences",
-                got=str(losses),
-                fix="set --model.crf false or leave out model.loss",
-            )
+        if crf:
+            refuse_loss_options(losses, "model.crf, which scores whole sequences")
         self.task = ClassTask(labels=processor.tags.labels, loss=losses, item="word")
 
         self.words = build_words(processor.words, as_options(WordOptions, words, "model.words"))
         features = self.words.size
         self.characters: CharacterEmbedding | None = None
+        if characters is not None and processor.characters is None:
+            raise InputError(
+                "model.characters",
+                expected="data with characters",
+                got="data.characters: null",
+                fix="leave out one of the two",
+            )
         if processor.characters is not None and characters is not None:
             options = as_options(CharacterOptions, characters, "model.characters")
             self.characters = CharacterEmbedding(

@@ -120,15 +120,15 @@ class LabelSetTask(Task):
         self.register_buffer("weights", class_weight_vector(loss.class_weights, self.labels), persistent=False)
 
     def objective(self, outputs: Tensor, targets: Tensor) -> Objective:
-        """Cross-entropy in nats of all decisions: logits and 0/1 targets [B, C]."""
-        smoothed = targets.float() * (1 - self.label_smoothing) + 0.5 * self.label_smoothing
+        """Cross-entropy in nats of all decisions: logits [B, C] and 0/1 targets [B, C + 1], the last of unseen ones."""
+        smoothed = targets[:, :-1].float() * (1 - self.label_smoothing) + 0.5 * self.label_smoothing
         losses = F.binary_cross_entropy_with_logits(outputs.float(), smoothed, reduction="none")  # [B, C]
         weights = torch.ones_like(losses) if self.weights is None else self.weights.expand_as(losses)
         return Objective((losses * weights).sum(), weights.sum())
 
     def sample_losses(self, outputs: Tensor, targets: Tensor) -> SampleLosses:
         """Negative log-likelihood in nats of the decisions of each sample."""
-        losses = F.binary_cross_entropy_with_logits(outputs.float(), targets.float(), reduction="none")
+        losses = F.binary_cross_entropy_with_logits(outputs.float(), targets[:, :-1].float(), reduction="none")
         return SampleLosses(losses.sum(1), torch.full_like(losses[:, 0], losses.shape[1]))
 
     def build_metrics(self) -> dict[str, SampleMetric]:

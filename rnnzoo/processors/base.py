@@ -93,9 +93,13 @@ def need(sample: Mapping[str, Any], name: str, kind: type | tuple[type, ...], ex
     Raises:
         InputError: if it is missing or of another kind.
     """
+    where = str(sample.get("name", "sample"))
     if name not in sample:
-        raise InputError("sample", expected=f"{expected} under {name!r}", got=f"keys {list(sample)}")
+        raise InputError(where, expected=f"{expected} under {name!r}", got=f"keys {list(sample)}")
     value = sample[name]
     if not isinstance(value, kind):
-        raise InputError(f"sample, {name!r}", expected=expected, got=repr(value)[:80])
+        raise InputError(f"{where}, {name!r}", expected=expected, got=repr(value)[:80])
+    for text in (value,) if isinstance(value, str) else value if isinstance(value, list) else ():
+        if isinstance(text, str) and any("\ud800" <= character <= "\udfff" for character in text):
+            raise InputError(f"{where}, {name!r}", expected="Unicode text", got="half of a surrogate pair")
     return value

@@ -50,13 +50,15 @@ class TextClassificationProcessor(Processor):
         return row
 
     def collate(self, rows: Sequence[Row]) -> TextBatch:
-        """Pad the texts; labels of a set become 0/1, and one that training never saw is left out."""
+        """Pad the texts; labels of a set become 0/1, and a last column counts those that training never saw."""
         targets = None
         if all("target" in row for row in rows):
             if self.multi_label:
-                targets = torch.zeros(len(rows), len(self.labels))
+                targets = torch.zeros(len(rows), len(self.labels) + 1)
                 for place, row in enumerate(rows):
-                    targets[place, [label for label in row["target"] if label >= 0]] = 1.0
+                    seen = [label for label in row["target"] if label >= 0]
+                    targets[place, seen] = 1.0
+                    targets[place, -1] = len(row["target"]) - len(seen)
             else:
                 targets = torch.tensor([row["target"] for row in rows], dtype=torch.int64)
         lengths = torch.tensor([row["length"] for row in rows], dtype=torch.int64)

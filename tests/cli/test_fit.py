@@ -163,6 +163,42 @@ def test_bad_input_is_one_clear_line_and_leaves_nothing_behind(argv, message, tm
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--trainer.accelerator", "gpu"], "trainer: expected a setting that works here"),
+        (["--data.batch_size", "0"], "data.batch_size: expected at least 1"),
+        (["--model.loss.label_smoothing", "0.1", "--model.crf", "true"], "model.loss"),
+        (["--model.characters.kind", "cnn", "--data.characters", "null"], "model.characters"),
+    ],
+)
+def test_settings_that_cannot_work_leave_nothing_behind(tmp_path, monkeypatch, capsys, options, message):
+    monkeypatch.chdir(tmp_path)
+    if "gpu" in options and torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    assert main(["fit", "hidden_markov", *options]) == 2
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_trained_model_is_tested_on_a_file_of_other_data(run_folder, tmp_path, capsys):
+    (tmp_path / "other.jsonl").write_text('{"tokens": ["w01", "w02"], "tags": ["S1", "never"]}\n')
+    output = tmp_path / "out.json"
+    assert main(["test", str(run_folder), "--data.path", str(tmp_path / "other.jsonl"), "--output", str(output)]) == 0
+    found = json.loads(output.read_text())["metrics"]["test"]
+    assert found["unseen_labels"]["value"] == 1
+    assert found["accuracy"]["value"] <= 50
+    assert main(["test", str(run_folder), "--data.batchsize", "3"]) == 2
+    assert "did you mean 'batch_size'?" in capsys.readouterr().err
+
+
+def test_the_arguments_of_a_recipe_are_explained(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", "hidden_markov", "--model.help"])
+    assert stop.value.code == 0
+    assert "crf" in capsys.readouterr().out
+
+
 def test_malformed_yaml_is_named_with_its_line(tmp_path, capsys):
     (tmp_path / "bad.yaml").write_text("model:\n  cell: [lstm\n")
     assert main(["fit", str(tmp_path / "bad.yaml")]) == 2

@@ -12,7 +12,9 @@ from rnnzoo.errors import InputError
 
 def samples(text, kind, format, **options):
     lines = text if isinstance(text, list) else text.encode().splitlines(keepends=True)
-    return list(read_samples(lines, kind=kind, format=format, where="input", **options))
+    found = list(read_samples(lines, kind=kind, format=format, where="input", **options))
+    assert all(sample.pop("name") for sample in found), "a sample knows its place"
+    return found
 
 
 def complaint(text, kind, format, **options):
@@ -28,11 +30,25 @@ def complaint(text, kind, format, **options):
         ("text_classification", [{"text": "1 2"}, {"text": ""}, {"text": "3,4"}]),
         ("tagging", [{"tokens": ["1", "2"]}, {"tokens": []}, {"tokens": ["3,4"]}]),
         ("vectors", [{"vector": [1.0, 2.0]}, {"vector": []}, {"vector": [3.0, 4.0]}]),
-        ("frames", [{"frames": [[1.0, 2.0]]}, {"frames": [[]]}, {"frames": [[3.0, 4.0]]}]),
     ],
 )
 def test_text_gives_a_sample_a_line_so_that_answers_keep_step(kind, expected):
     assert samples("1 2\n\n3,4\n", kind, "text") == expected
+
+
+def test_frames_in_text_are_sequences_between_empty_lines():
+    assert samples("1 2\n3,4\n\n\n5 6\n", "frames", "text") == [
+        {"frames": [[1.0, 2.0], [3.0, 4.0]]},
+        {"frames": [[5.0, 6.0]]},
+    ]
+
+
+def test_a_column_of_csv_tells_sequences_of_frames_apart():
+    table = "a,video\n1,x\n2,x\n3,y\n"
+    found = samples(table, "frames", "csv", features=["a"], column="video")
+    assert found == [{"frames": [[1.0], [2.0]]}, {"frames": [[3.0]]}]
+    assert "did you mean 'video'?" in complaint(table, "frames", "csv", features=["a"], column="vido")
+    assert "--column" in complaint(table, "vectors", "csv", features=["a"], column="video")
 
 
 def test_text_may_have_a_byte_order_mark_and_windows_line_ends():
@@ -84,7 +100,7 @@ def test_nothing_but_the_sample_at_hand_is_kept(format, head, line):
             yield line
 
     stream = read_samples(endless(), kind="text_classification", format=format, where="input")
-    assert list(itertools.islice(stream, 3)) == [{"text": "a"}] * 3
+    assert [sample["text"] for sample in itertools.islice(stream, 3)] == ["a"] * 3
     assert len(taken) <= 4
 
 

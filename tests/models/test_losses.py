@@ -74,7 +74,7 @@ def test_squared_error_leaves_out_missing_targets():
 
 
 def test_label_sets_smooth_towards_a_half():
-    outputs, targets = torch.zeros(1, 2), torch.tensor([[1.0, 0.0]])
+    outputs, targets = torch.zeros(1, 2), torch.tensor([[1.0, 0.0, 0.0]])
     task = LabelSetTask(labels=["a", "b"], loss=LossOptions(label_smoothing=0.2, class_weights={"b": 3.0}))
     total, items = task.objective(outputs, targets)
     assert items == 4.0

@@ -208,7 +208,7 @@ def test_texts_of_several_labels_are_learnt_and_answered():
     model = SequenceClassifier(processor=processor(multi_label=True), hidden_size=4, words={"size": 3})
     rows = [{**model.processor.encode({"text": "a b", "label": ["x", "y"]}), "id": 0}]
     one = model.processor.collate(rows)
-    assert one.targets.tolist() == [[1.0, 1.0]]
+    assert one.targets.tolist() == [[1.0, 1.0, 0.0]]
     assert model.objective(model(one), one).items == 2
     assert model.classify(["a b", ""]) is not None
 

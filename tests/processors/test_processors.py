@@ -190,9 +190,9 @@ def test_texts_are_padded_and_unknown_words_and_labels_marked():
     assert batch.tokens.dtype == batch.lengths.dtype == batch.targets.dtype == torch.int64
 
 
-def test_sets_of_labels_become_zeros_and_ones_without_unseen_ones():
+def test_sets_of_labels_become_zeros_and_ones_and_a_count_of_unseen_ones():
     batch = batch_of(text_processor(multi_label=True), TOPICS)
-    assert batch.targets.tolist() == [[1.0, 1.0], [0.0, 0.0], [0.0, 0.0]]
+    assert batch.targets.tolist() == [[1.0, 1.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
     assert batch.targets.dtype == torch.float32
 
 
