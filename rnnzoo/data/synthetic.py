@@ -85,7 +85,7 @@ class Gaussians(SyntheticTask):
     """
 
     columns = ("vector", "label")
-    default_sizes: ClassVar[dict[str, int]] = {"train": 4000, "validation": 1000, "test": 2001}
+    default_sizes: ClassVar[dict[str, int]] = {"train": 16000, "validation": 1000, "test": 2001}
     class_count, input_size = 4, 4
 
     def __init__(self, *, seed: int = 0, sizes: Mapping[str, int] | None = None) -> None:
@@ -123,7 +123,7 @@ class TopicChains(SyntheticTask):
     """
 
     columns = ("text", "label")
-    default_sizes: ClassVar[dict[str, int]] = {"train": 3000, "validation": 600, "test": 1001}
+    default_sizes: ClassVar[dict[str, int]] = {"train": 12000, "validation": 600, "test": 1001}
     class_count, word_count = 4, 12
     lengths = (8, 24)  # shortest and longest text in words
 
