@@ -85,7 +85,7 @@ class ZooData(LightningDataModule):
         test_fraction: share of the training split that becomes a test split where there is none.
         batch_size: sequences per batch and process.
         max_tokens: padded tokens per batch and process; takes the place of `batch_size`.
-        limit: use only so many training samples.
+        limit: use only so many training samples, chosen by the seed.
         num_workers: processes that make batches ahead of time; 0 makes them in the training process.
         seed: of splits that are made, of synthetic tasks, and of the order of batches.
     """
@@ -280,8 +280,10 @@ class ZooData(LightningDataModule):
             if "train" in splits:
                 splits = self._complete(splits, notes)
             if self.limit is not None and self.limit < len(splits.get("train", ())):
-                notes.append(f"only the first {self.limit} of {len(splits['train'])} training samples are used")
-                splits["train"] = splits["train"].select(range(self.limit))
+                total = len(splits["train"])
+                chosen = np.random.default_rng(self.seed).permutation(total)[: self.limit]  # files are often sorted
+                notes.append(f"only {self.limit} of {total} training samples are used (seed {self.seed})")
+                splits["train"] = splits["train"].select(sorted(chosen.tolist()))
             for split, table in splits.items():
                 if len(table) == 0:
                     raise InputError(f"{source}, split {split}", expected="at least one sample", got="none")

@@ -265,12 +265,18 @@ def test_splits_named_one_by_one(folder):
     assert [list(data.raw(split)["name"]) for split in SPLITS] == [["b.csv", "d.csv"], ["a.csv"], ["c.csv"]]
 
 
-def test_limit_keeps_the_first_training_samples_and_says_so(folder):
-    files = {"train.csv": csv(9), "dev.csv": csv(9), "test.csv": csv(9)}
-    data = TextClassificationData(path=folder(files), limit=4)
-    assert data.describe().split_sizes == {"train": 4, "validation": 9, "test": 9}
-    assert "first 4 of 9" in data.describe().notes[0]
-    assert "w5" not in data.processor.tokenizer.vocabulary
+def test_limit_chooses_training_samples_by_the_seed_and_says_so(folder):
+    files = {"train.csv": csv(90), "dev.csv": csv(9), "test.csv": csv(9)}
+    path = folder(files)
+    data, again, other = (TextClassificationData(path=path, limit=40, seed=seed) for seed in (0, 0, 1))
+    assert data.describe().split_sizes == {"train": 40, "validation": 9, "test": 9}
+    assert "only 40 of 90" in data.describe().notes[0]
+    texts = [each.raw("train")["text"][:] for each in (data, again, other)]
+    assert texts[0] == texts[1] != texts[2]
+    assert len(set(texts[0])) == 40
+    everything = TextClassificationData(path=path).raw("train")["text"][:]
+    assert set(texts[0]) < set(everything)
+    assert texts[0] != everything[:40], "a file that is sorted by class must not give one class"
 
 
 def test_the_description_tells_source_and_checksums(folder):

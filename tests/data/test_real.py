@@ -57,7 +57,11 @@ def test_conll2003_ner():
     assert sizes(small) == (300, 3250, 3453)
     kinds = ("LOC", "MISC", "ORG", "PER")
     assert set(small.processor.tags) == {"O", *(f"{prefix}-{kind}" for prefix in "BIES" for kind in kinds)}
-    assert small.encoded("train")[0]["tags"][:3] == ["S-ORG", "O", "S-MISC"]
+    assert TaggingData(**options, scheme="bioes").processor.encode(data.raw("train")[0])["tags"][:3] == [
+        "S-ORG",
+        "O",
+        "S-MISC",
+    ]
 
 
 def test_sst2():
