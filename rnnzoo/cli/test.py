@@ -52,6 +52,7 @@ def run(argv: list[str]) -> int:
     recipe = read_config(model_folder(arguments.positional)).get("data")
     data, trainer = build_for_test(recipe, arguments.configs, arguments.overrides)
     data.processor = model.processor
+    data.for_testing = any(word.startswith("--data.path=") for word in arguments.overrides)
     sizes = data.describe().split_sizes
     if not sizes.get(split):
         raise InputError(

@@ -192,6 +192,19 @@ def test_a_trained_model_is_tested_on_a_file_of_other_data(run_folder, tmp_path,
     assert "did you mean 'batch_size'?" in capsys.readouterr().err
 
 
+def test_a_split_made_from_the_training_data_is_the_same_when_tested_again(tmp_path):
+    data = tmp_path / "names"
+    data.mkdir()
+    for label in ("ab", "cd"):
+        (data / f"{label}.txt").write_text("\n".join(label * (1 + n % 3) + str(n) for n in range(40)))
+    options = ["--data.path", str(data), "--trainer.max_epochs", "1", "--run_dir", str(tmp_path / "run")]
+    assert main(["fit", "names", *options]) == 0
+    assert main(["test", str(tmp_path / "run"), "--output", str(tmp_path / "out.json")]) == 0
+    reported = json.loads((tmp_path / "run" / "report.json").read_text())["metrics"]["test"]
+    found = json.loads((tmp_path / "out.json").read_text())["metrics"]["test"]
+    assert found["loss"]["value"] == pytest.approx(reported["loss"]["value"], abs=1e-6)
+
+
 def test_the_arguments_of_a_recipe_are_explained(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["fit", "hidden_markov", "--model.help"])
