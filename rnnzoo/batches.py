@@ -1,7 +1,9 @@
 """What the data produces and the models consume: one NamedTuple for each kind of input.
 
 Every sample carries an id, its place in its split, so that a metric can drop a sample that a distributed sampler
-handed out twice. Axes: B batch, T time, W characters of a word, I input, O output.
+handed out twice. Axes: B batch, T time, S source time, W characters of a word, I input, O output, C captions.
+
+A sequence to be generated ends with the id `Tokenizer.end_id`; the decoder is started with the same id.
 """
 
 from __future__ import annotations
@@ -51,4 +53,39 @@ class FrameBatch(NamedTuple):
     targets: Tensor | None  # [B, T] int64 classes, or [B, T, O] float for regression, NaN where there is none
 
 
-Batch = VectorBatch | TextBatch | TaggingBatch | FrameBatch
+class StreamBatch(NamedTuple):
+    """A chunk of each of B lanes of a stream of tokens; the next batch continues every lane where this one ends."""
+
+    ids: Tensor  # [B] int64; the place in the stream of each lane's first token: unique over the split
+    tokens: Tensor  # [B, T] int64
+    targets: Tensor  # [B, T] int64, the tokens one step later; IGNORED on padding
+    lengths: Tensor  # [B] int64 valid steps; below T only where a lane ends
+    resets: Tensor  # [B, T] bool, true where a document begins: the state before that token is the initial one
+
+
+class PairBatch(NamedTuple):
+    """Source sequences and the target sequences that they become."""
+
+    ids: Tensor  # [B] int64
+    source: Tensor  # [B, S] int64
+    source_lengths: Tensor  # [B] int64
+    pieces: tuple[tuple[str, ...], ...]  # the text of each source token, B rows: what unknown words are copied from
+    targets: Tensor | None  # [B, T] int64 with the end, IGNORED on padding
+    lengths: Tensor  # [B] int64 target tokens with the end; source lengths where there are no targets
+    references: tuple[tuple[str, ...], ...] | None  # the raw reference texts, B rows
+
+
+class CaptionBatch(NamedTuple):
+    """Images, or their features, with any number of captions each."""
+
+    ids: Tensor  # [B] int64
+    images: Tensor | None  # [B, 3, Y, X] float, normalised; None where there are features
+    regions: Tensor | None  # [B, L, D] float features of the grid or of regions
+    region_counts: Tensor | None  # [B] int64 valid regions of each image
+    captions: Tensor | None  # [C, T] int64 with the end, IGNORED on padding
+    caption_rows: Tensor | None  # [C] int64, the row of the image that each caption belongs to
+    lengths: Tensor  # [C] int64 caption tokens with the end; ones [B] where there are no captions
+    references: tuple[tuple[str, ...], ...] | None  # the raw captions of each image, B rows
+
+
+Batch = VectorBatch | TextBatch | TaggingBatch | FrameBatch | StreamBatch | PairBatch | CaptionBatch

@@ -11,11 +11,12 @@ import rnnzoo
 
 ROOT = Path(rnnzoo.__file__).parent
 GROUND = {"version", "errors", "registry", "state", "lengths", "batches"}
-PARTS = {"cells", "backends", "layers", "text", "processors", "metrics"}  # what models are made of: no data
+PARTS = {"cells", "backends", "layers", "decoding", "text", "processors", "metrics"}  # what models are made of: no data
 ALLOWED: dict[str, set[str]] = {  # room → the other rooms that it may import
     "cells": GROUND,
     "backends": GROUND | {"cells"},
     "layers": GROUND | {"cells", "backends"},
+    "decoding": GROUND | {"cells", "backends", "layers"},
     "text": GROUND,
     "processors": GROUND | {"text"},
     "data": GROUND | {"text", "processors"},

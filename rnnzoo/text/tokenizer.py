@@ -122,6 +122,11 @@ class Tokenizer:
         bare.pre_tokenizer = build(options).pre_tokenizer
         return cls(without_special_tokens(bare.to_str()))
 
+    @property
+    def end_id(self) -> int:
+        """The id after the vocabulary: of the token that starts and ends a sequence to be generated."""
+        return self.vocabulary_size
+
     def encode(self, text: str) -> list[int]:
         """Return the ids of the tokens of a text."""
         return real_ids(self._tokenizer.encode(text, add_special_tokens=False).ids)

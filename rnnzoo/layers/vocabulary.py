@@ -1,0 +1,145 @@
+"""The last layer of everything that puts out words: logits over a vocabulary, and the loss without holding them all.
+
+Axes: N items, H hidden, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rnnzoo.errors import InputError
+
+CHUNK_NUMBERS = 2**23  # logits that are held at once: 32 MiB in float32
+
+
+class VocabularyHead(nn.Module):
+    """Logits W P h + b over a vocabulary, where P is left out if the sizes need none.
+
+    Args:
+        input_size: H.
+        vocabulary_size: V.
+        tied: an embedding whose weights [V, E] are used as W ("tied weights"; Press & Wolf 2017, Inan et al. 2017).
+        project: map H to the embedding's size by a linear layer P where they differ.
+
+    Raises:
+        InputError: for tied weights of another size without `project`, or of another vocabulary.
+    """
+
+    def __init__(
+        self, *, input_size: int, vocabulary_size: int, tied: nn.Embedding | None = None, project: bool = True
+    ) -> None:
+        super().__init__()
+        self.vocabulary_size = vocabulary_size
+        self.projection: nn.Linear | None = None
+        self.bias = nn.Parameter(torch.zeros(vocabulary_size))
+        if tied is None:
+            self.weight = nn.Parameter(torch.empty(vocabulary_size, input_size))
+            nn.init.uniform_(self.weight, -(input_size**-0.5), input_size**-0.5)
+            return
+        if tied.num_embeddings != vocabulary_size or (tied.embedding_dim != input_size and not project):
+            raise InputError(
+                "tied weights",
+                expected=f"an embedding of {vocabulary_size} vectors of {input_size} numbers",
+                got=f"{tied.num_embeddings} of {tied.embedding_dim}",
+            )
+        if tied.embedding_dim != input_size:
+            self.projection = nn.Linear(input_size, tied.embedding_dim, bias=False)
+        self.weight = tied.weight
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Return the logits of hidden [..., H] as [..., V]."""
+        return F.linear(self._project(hidden), self.weight, self.bias)
+
+    def loss(self, hidden: Tensor, targets: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
+        """Return the summed cross-entropy in nats (scalar) of targets [N] given hidden [N, H].
+
+        The logits are computed in chunks, their gradient at once with them, so that those of all items are never held
+        at the same time. A negative target counts nothing. Cannot be differentiated twice.
+        """
+        known = targets >= 0
+        inputs, targets = self._project(hidden[known]), targets[known]
+        return ChunkedCrossEntropy.apply(inputs, self.weight, self.bias, targets, label_smoothing)
+
+    def log_likelihoods(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Return log p(target) in nats of targets [...] given hidden [..., H]; 0 for a negative target.
+
+        Chunked like `loss` where no gradient is needed.
+        """
+        inputs, wanted = self._project(hidden).flatten(0, -2), targets.reshape(-1)
+        parts = []
+        for chunk, target in zip(*(each.split(self._rows()) for each in (inputs, wanted)), strict=True):
+            logits = widen(F.linear(chunk, self.weight, self.bias))  # [n, V]
+            found = logits.gather(1, target.clamp(min=0).unsqueeze(1)).squeeze(1) - logits.logsumexp(1)
+            parts.append(torch.where(target >= 0, found, 0.0))
+        return (torch.cat(parts) if parts else widen(hidden.new_zeros(0))).reshape(targets.shape)
+
+    def _project(self, hidden: Tensor) -> Tensor:
+        return hidden if self.projection is None else self.projection(hidden)
+
+    def _rows(self) -> int:
+        return max(1, CHUNK_NUMBERS // self.vocabulary_size)
+
+
+class ChunkedCrossEntropy(torch.autograd.Function):
+    """Summed cross-entropy of a linear layer, with the gradient computed in the forward pass, chunk by chunk.
+
+    The matrix products run in the autocast type if autocast is on; the softmax in float32.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, smoothing: float) -> Tensor:
+        """Return Σ loss of inputs [N, E], weight [V, E], bias [V], targets [N]."""
+        device = inputs.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+        size = weight.shape[0]
+        need_inputs, need_weight, need_bias = ctx.needs_input_grad[:3]
+        with torch.autocast(device, enabled=False):
+            low = weight.to(dtype)
+            total = widen(torch.zeros((), dtype=weight.dtype, device=inputs.device))
+            inputs_grad = torch.empty_like(inputs) if need_inputs else None
+            weight_grad = torch.zeros_like(weight) if need_weight else None
+            bias_grad = torch.zeros_like(bias) if need_bias else None
+            rows = max(1, CHUNK_NUMBERS // size)
+            for start in range(0, len(inputs), rows):
+                chunk, target = inputs[start : start + rows].to(dtype), targets[start : start + rows]
+                logits = widen(torch.mm(chunk, low.t())).add_(bias)  # [n, V]
+                logs = logits.logsumexp(1, keepdim=True)  # [n, 1]
+                wanted = logits.gather(1, target.unsqueeze(1))
+                losses = logs - (1 - smoothing) * wanted
+                if smoothing > 0:
+                    losses = losses - smoothing * logits.mean(1, keepdim=True)
+                total += losses.sum()
+                if not (need_inputs or need_weight or need_bias):
+                    continue
+                grad = logits.sub_(logs).exp_()  # softmax − target distribution
+                if smoothing > 0:
+                    grad.sub_(smoothing / size)
+                grad.scatter_add_(1, target.unsqueeze(1), torch.full_like(wanted, smoothing - 1))
+                if bias_grad is not None:
+                    bias_grad += grad.sum(0)
+                grad = grad.to(dtype)
+                if inputs_grad is not None:
+                    inputs_grad[start : start + rows] = torch.mm(grad, low)
+                if weight_grad is not None:
+                    if weight_grad.dtype == dtype:
+                        weight_grad.addmm_(grad.t(), chunk)
+                    else:
+                        weight_grad += torch.mm(grad.t(), chunk)
+        ctx.save_for_backward(inputs_grad, weight_grad, bias_grad)
+        return total
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad_output: Tensor) -> Any:
+        """Scale what the forward pass found."""
+        grads = [None if each is None else each * grad_output.to(each.dtype) for each in ctx.saved_tensors]
+        return (*grads, None, None)
+
+
+def widen(values: Tensor) -> Tensor:
+    """Return float values in float32 at least."""
+    return values if values.dtype == torch.float64 else values.float()
