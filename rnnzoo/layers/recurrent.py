@@ -158,13 +158,34 @@ class Recurrent(nn.Module):
     def step(self, inputs: Tensor, state: States) -> tuple[Tensor, States]:
         """Do one step of all layers: inputs [B, I] and state → outputs [B, O] and state.
 
+        The cells are called directly, without a backend between: the same numbers as `forward` on one step.
+
         Raises:
-            InputError: if the layers are bidirectional, since the backward direction begins at the end.
+            InputError: if the layers are bidirectional, since the backward direction begins at the end; in training
+                with locked dropout, whose mask holds for a whole sequence.
         """
         if self.bidirectional:
             raise InputError("Recurrent.step", expected="layers of one direction", got="bidirectional layers")
-        outputs, after = self(inputs.unsqueeze(1), None, state)
-        return outputs[:, 0], after
+        if self.training and self.locked_dropout:
+            raise InputError(
+                "Recurrent.step in training",
+                expected="dropout that is drawn for each step",
+                got="locked_dropout, which holds for a whole sequence",
+                fix="turn off locked_dropout, or what makes the model run step by step",
+            )
+        final: list[State] = []
+        for layer, each in enumerate(self.cells):
+            cell: Cell = each  # type: ignore[assignment]
+            if layer > 0:
+                inputs = F.dropout(inputs, self.dropout, self.training)
+            outputs, after = cell.step(cell.project(inputs), state[layer])
+            final.append(after)
+            if len(self.norms):
+                outputs = self.norms[layer](outputs)
+            if self.residual and inputs.shape[-1] == outputs.shape[-1]:
+                outputs = outputs + inputs
+            inputs = outputs
+        return inputs, tuple(final)
 
     def initial_state(self, batch_size: int) -> States:
         """Return the state before the first step of `batch_size` sequences."""

@@ -5,7 +5,7 @@ Axes: N items, H hidden, V vocabulary.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -48,7 +48,7 @@ class VocabularyHead(nn.Module):
             )
         if tied.embedding_dim != input_size:
             self.projection = nn.Linear(input_size, tied.embedding_dim, bias=False)
-        self.weight = tied.weight
+        self.weight = cast(nn.Parameter, tied.weight)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Return the logits of hidden [..., H] as [..., V]."""
