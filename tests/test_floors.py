@@ -21,7 +21,7 @@ ALLOWED: dict[str, set[str]] = {  # room → the other rooms that it may import
     "processors": GROUND | {"text"},
     "data": GROUND | {"text", "processors"},
     "metrics": GROUND | {"text"},  # the rules of tag spans are text's
-    "models": GROUND | PARTS,
+    "models": GROUND | PARTS | {"plots"},  # a model draws what it attended to
     "callbacks": GROUND | PARTS | {"models"},
     "bundle": GROUND | PARTS | {"models"},
     "report": GROUND,

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
@@ -225,6 +226,10 @@ class ZooModel(LightningModule, ABC):
                     "model.lr_scheduler.mode", expected="'min', since this model is selected by its loss", got="'max'"
                 )
         return {"optimizer": optimizer, "lr_scheduler": settings}
+
+    def _fitting(self) -> bool:
+        """Return whether `trainer.fit` runs: its validation generates text greedily, since it comes every epoch."""
+        return self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING
 
     def _start(self, split: str) -> None:
         for metric in self.split_metrics(split).values():
