@@ -59,7 +59,7 @@ def write_run(cli: ZooCLI, folder: Path, results: Evaluation, *, title: str, sec
         versions=versions(),
         command=command,
         samples=[{"input": shown(sample), "answer": answer} for sample, answer in zip(samples, answers, strict=True)],
-        plots=draw(cli, folder, split),
+        plots=draw(cli, folder, split) + model.draw(samples, folder),
     )
     report.write(folder)
     print(format_table(results))

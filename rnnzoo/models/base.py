@@ -7,8 +7,9 @@ training, evaluation and prediction loops, the optimizer, clipping and logging a
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -81,6 +82,10 @@ class ZooModel(LightningModule, ABC):
     @abstractmethod
     def answers(self, outputs: Any, batch: Any) -> list[dict[str, Any]]:
         """Read the outputs as plain Python: one dict for each sample of the batch."""
+
+    def draw(self, samples: Sequence[Mapping[str, Any]], folder: Path) -> list[str]:
+        """Draw what the model does with raw samples, as PNG files in `folder`, and return the names of the files."""
+        return []
 
     # What every model does
 
