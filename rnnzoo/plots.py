@@ -82,3 +82,36 @@ def confusion_matrix(matrix: Sequence[Sequence[float]], labels: Sequence[str], t
                     axes.text(column, row, text, ha="center", va="center", fontsize=6, color=colour)
     figure.colorbar(image, fraction=0.046, label="share of the gold label")
     figure.savefig(target, dpi=120)
+
+
+def attention_matrix(
+    weights: Sequence[Sequence[float]], rows: Sequence[str], columns: Sequence[str], target: Path
+) -> None:
+    """Draw attention weights: a row for each token put out, a column for each token read; dark is much.
+
+    Args:
+        weights: [T, S], each row summing to one.
+        rows: T tokens put out.
+        columns: S tokens read.
+        target: the PNG file.
+    """
+    figure = new_figure(1.8 + 0.28 * len(columns), 1.4 + 0.28 * len(rows))
+    axes: Any = figure.add_subplot()
+    image = axes.imshow([row[: len(columns)] for row in weights], vmin=0, vmax=1, cmap="Greys", aspect="auto")
+    axes.set_xticks(range(len(columns)), [visible(column) for column in columns], rotation=90, fontsize=8)
+    axes.set_yticks(range(len(rows)), [visible(row) for row in rows], fontsize=8)
+    axes.set_xlabel("read")
+    axes.set_ylabel("put out")
+    axes.xaxis.set_ticks_position("top")
+    axes.xaxis.set_label_position("top")
+    figure.colorbar(image, fraction=0.046, label="attention")
+    figure.savefig(target, dpi=120)
+
+
+def visible(token: str) -> str:
+    """Return a token whose blanks can be seen.
+
+    >>> visible(" the")
+    '␣the'
+    """
+    return token.replace(" ", "␣").replace("\n", "⏎")
