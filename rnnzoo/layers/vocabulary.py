@@ -107,15 +107,15 @@ class ChunkedCrossEntropy(torch.autograd.Function):
             for start in range(0, len(inputs), rows):
                 chunk, target = inputs[start : start + rows].to(dtype), targets[start : start + rows]
                 logits = widen(torch.mm(chunk, low.t())).add_(bias)  # [n, V]
-                logs = logits.logsumexp(1, keepdim=True)  # [n, 1]
+                logits.sub_(logits.amax(1, keepdim=True))
                 wanted = logits.gather(1, target.unsqueeze(1))
-                losses = logs - (1 - smoothing) * wanted
-                if smoothing > 0:
-                    losses = losses - smoothing * logits.mean(1, keepdim=True)
-                total += losses.sum()
+                spread = smoothing * logits.mean(1, keepdim=True) if smoothing > 0 else 0.0
+                grad = logits.exp_()  # in place, here and below: a pass over V numbers costs as much as the product
+                sums = grad.sum(1, keepdim=True)  # [n, 1]
+                total += (sums.log() - (1 - smoothing) * wanted - spread).sum()
                 if not (need_inputs or need_weight or need_bias):
                     continue
-                grad = logits.sub_(logs).exp_()  # softmax − target distribution
+                grad.div_(sums)  # softmax − target distribution
                 if smoothing > 0:
                     grad.sub_(smoothing / size)
                 grad.scatter_add_(1, target.unsqueeze(1), torch.full_like(wanted, smoothing - 1))
