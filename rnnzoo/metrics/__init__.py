@@ -1,8 +1,22 @@
 """Metrics that count samples by their ids, so that the number does not depend on batches, order or processes."""
 
-from rnnzoo.metrics.base import MeanLoss, SampleMetric
+from rnnzoo.metrics.base import MeanLoss, SampleMetric, ZooMetric
 from rnnzoo.metrics.classification import ClassificationCounts, MultiLabel
 from rnnzoo.metrics.regression import RegressionError
 from rnnzoo.metrics.spans import SpanF1
+from rnnzoo.metrics.texts import TextMetric, TextSample
+from rnnzoo.metrics.translation import ExactMatch, SacreBleu
 
-__all__ = ["ClassificationCounts", "MeanLoss", "MultiLabel", "RegressionError", "SampleMetric", "SpanF1"]
+__all__ = [
+    "ClassificationCounts",
+    "ExactMatch",
+    "MeanLoss",
+    "MultiLabel",
+    "RegressionError",
+    "SacreBleu",
+    "SampleMetric",
+    "SpanF1",
+    "TextMetric",
+    "TextSample",
+    "ZooMetric",
+]

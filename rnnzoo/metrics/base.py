@@ -1,4 +1,4 @@
-"""The metric from which all others are made: counts of each sample, summed once."""
+"""What all metrics share, and the metric from which most are made: counts of each sample, summed once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,20 @@ from torch import Tensor
 from torchmetrics import Metric
 
 
-class SampleMetric(Metric, ABC):
+class ZooMetric(Metric, ABC):
+    """A metric that gives its values by name, and says what each is."""
+
+    @property
+    @abstractmethod
+    def definitions(self) -> dict[str, str]:
+        """What exactly each value is, by name, with its unit."""
+
+    @abstractmethod
+    def compute(self) -> dict[str, Tensor]:
+        """Return the values by name."""
+
+
+class SampleMetric(ZooMetric):
     """A metric that is a function of sums over samples.
 
     The state is a table with a row for each sample: its id, and K numbers that are summed over the samples. Rows of
@@ -30,11 +43,6 @@ class SampleMetric(Metric, ABC):
         # One empty row table to begin with: a process without samples must still take part when states are gathered.
         self.add_state("rows", default=[], dist_reduce_fx="cat")
         self.rows.append(self._empty())
-
-    @property
-    @abstractmethod
-    def definitions(self) -> dict[str, str]:
-        """What exactly each value is, by name, with its unit."""
 
     @abstractmethod
     def from_sums(self, sums: Tensor) -> dict[str, Tensor]:

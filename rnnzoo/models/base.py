@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from rnnzoo.batches import Batch
 from rnnzoo.errors import InputError
-from rnnzoo.metrics.base import SampleMetric
+from rnnzoo.metrics.base import ZooMetric
 from rnnzoo.models.losses import Objective
 from rnnzoo.models.options import as_plain
 from rnnzoo.processors.base import Processor, load_processor
@@ -56,7 +56,7 @@ class ZooModel(LightningModule, ABC):
         self.processor = processor
         self.optimizer_factory = optimizer
         self.scheduler_factory = lr_scheduler
-        self.metrics = nn.ModuleDict()  # split → metric name → SampleMetric
+        self.metrics = nn.ModuleDict()  # split → metric name → ZooMetric
         self.results: dict[str, dict[str, float]] = {}  # split → metric → value, of the latest evaluation
         self._window_first: Tensor | None = None  # item counts of the batches since the last optimizer step
         self._window_total: Tensor | None = None
@@ -72,7 +72,7 @@ class ZooModel(LightningModule, ABC):
         """Return the training loss of a batch as a sum and a count."""
 
     @abstractmethod
-    def build_metrics(self) -> dict[str, SampleMetric]:
+    def build_metrics(self) -> Mapping[str, ZooMetric]:
         """Make the metrics of one split, by name."""
 
     @abstractmethod
