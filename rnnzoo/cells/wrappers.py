@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import copy
+from typing import Any, NamedTuple
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from rnnzoo.cells.base import Cell, GatedCell
@@ -66,3 +68,28 @@ class RecurrentDropout(Cell):
         recurrent = self.cell.recur(state.inner.hidden * state.mask)
         output, inner = self.cell.gates(projected, recurrent, state.inner)
         return output, DroppedState(inner, state.mask)
+
+
+def drop_weights(cell: Cell, dropout: float) -> Any:
+    """Return a view of a cell, a share of whose recurrent weights is dropped ("weight drop", DropConnect).
+
+    R' = m ⊙ R with m = 0 or 1/(1-p)
+
+    The mask is drawn here and holds as long as the view is used, in any backend; all else is shared with the cell.
+    The weights stay the parameters that they were: gradients go to them through the mask, and names, optimizer and
+    checkpoints know nothing of it. The view is for one forward pass: it holds a tensor of the graph.
+
+    Args:
+        cell: a cell with ``recurrent_weight``, or one inside a `RecurrentDropout`.
+        dropout: share of the weights that are dropped.
+
+    Source: Merity, Keskar & Socher 2018, "Regularizing and Optimizing LSTM Language Models".
+    """
+    view: Any = copy.copy(cell)
+    if isinstance(cell, RecurrentDropout):
+        view._modules = {**cell._modules, "cell": drop_weights(cell.cell, dropout)}
+        return view
+    view._parameters = dict(cell._parameters)  # a copied module shares this dict with the original
+    weight = view._parameters.pop("recurrent_weight")
+    view.recurrent_weight = F.dropout(weight, dropout)
+    return view

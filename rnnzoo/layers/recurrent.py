@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
@@ -14,8 +15,9 @@ from rnnzoo.backends.native import zero_padding
 from rnnzoo.backends.select import choose
 from rnnzoo.cells import make_cell
 from rnnzoo.cells.base import Cell
-from rnnzoo.cells.wrappers import RecurrentDropout
+from rnnzoo.cells.wrappers import RecurrentDropout, drop_weights
 from rnnzoo.errors import InputError
+from rnnzoo.layers.dropout import locked_dropout
 from rnnzoo.lengths import reverse_padded
 from rnnzoo.state import State, map_state
 
@@ -35,6 +37,7 @@ class Recurrent(nn.Module):
         bidirectional: run a second cell from the end of each row to its start, and concatenate both outputs.
         dropout: dropout on the outputs of all layers but the last.
         recurrent_dropout: dropout on the hidden state that enters the recurrence, one mask a sequence.
+        weight_drop: dropout on the recurrent weights of all layers, one mask a call for all rows and steps.
         locked_dropout: `dropout` keeps one mask for all steps of a sequence instead of one a step.
         residual: add a layer's input to its output, in each layer where their sizes agree.
         layer_norm: normalise the output of each layer (before the residual is added).
@@ -61,6 +64,7 @@ class Recurrent(nn.Module):
         bidirectional: bool = False,
         dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
+        weight_drop: float = 0.0,
         locked_dropout: bool = False,
         residual: bool = False,
         layer_norm: bool = False,
@@ -71,7 +75,8 @@ class Recurrent(nn.Module):
         super().__init__()
         if num_layers < 1:
             raise InputError("num_layers", expected="at least 1", got=str(num_layers))
-        for name, share in (("dropout", dropout), ("recurrent_dropout", recurrent_dropout)):
+        shares = {"dropout": dropout, "recurrent_dropout": recurrent_dropout, "weight_drop": weight_drop}
+        for name, share in shares.items():
             if not 0 <= share < 1:
                 raise InputError(name, expected="a share of at least 0 and below 1", got=str(share))
         if dropout > 0 and num_layers == 1:
@@ -85,6 +90,7 @@ class Recurrent(nn.Module):
         self.bidirectional = bidirectional
         self.num_layers = num_layers
         self.dropout = dropout
+        self.weight_drop = weight_drop
         self.locked_dropout = locked_dropout
         self.residual = residual
 
@@ -106,6 +112,10 @@ class Recurrent(nn.Module):
                 fix="add layers, or choose input_size equal to the output size",
             )
         choose(cells[0], backend)  # refuse now what cannot run later
+        if weight_drop > 0 and "recurrent_weight" not in base_cell(cells[0])._parameters:
+            raise InputError(
+                "weight_drop", expected="a cell with recurrent weights", got=repr(cell), fix="use dropout instead"
+            )
         self.norms = nn.ModuleList(nn.LayerNorm(size) for size in sizes[1:] if layer_norm)
         self.initial = nn.ParameterList()
         if learn_initial_state:
@@ -137,6 +147,7 @@ class Recurrent(nn.Module):
             raise InputError("lengths of Recurrent", expected=f"shape [{len(inputs)}]", got=str(list(lengths.shape)))
         state = self.initial_state(inputs.shape[0]) if state is None else state
         self._check_state(state, inputs.shape[0])
+        cells = self.with_dropped_weights().cells
         directions = 1 + self.bidirectional
         final: list[State] = []
         for layer in range(self.num_layers):
@@ -145,7 +156,7 @@ class Recurrent(nn.Module):
             outputs = []
             for direction in range(directions):
                 place = layer * directions + direction
-                cell: Cell = self.cells[place]  # type: ignore[assignment]
+                cell: Cell = cells[place]  # type: ignore[assignment]
                 run = choose(cell, self.backend).run
                 seen = reverse_padded(inputs, lengths) if direction else inputs
                 output, after = run(cell, seen, lengths, state[place])
@@ -162,7 +173,8 @@ class Recurrent(nn.Module):
 
         Raises:
             InputError: if the layers are bidirectional, since the backward direction begins at the end; in training
-                with locked dropout, whose mask holds for a whole sequence.
+                with locked dropout, whose mask holds for a whole sequence, or with weight drop, unless these are the
+                layers that `with_dropped_weights` returned.
         """
         if self.bidirectional:
             raise InputError("Recurrent.step", expected="layers of one direction", got="bidirectional layers")
@@ -172,6 +184,13 @@ class Recurrent(nn.Module):
                 expected="dropout that is drawn for each step",
                 got="locked_dropout, which holds for a whole sequence",
                 fix="turn off locked_dropout, or what makes the model run step by step",
+            )
+        if self.training and self.weight_drop > 0:
+            raise InputError(
+                "Recurrent.step in training",
+                expected="weights that hold for a whole sequence",
+                got="weight_drop, drawn anew for each step",
+                fix="take the steps with what Recurrent.with_dropped_weights() returns, or turn off weight_drop",
             )
         final: list[State] = []
         for layer, each in enumerate(self.cells):
@@ -186,6 +205,19 @@ class Recurrent(nn.Module):
                 outputs = outputs + inputs
             inputs = outputs
         return inputs, tuple(final)
+
+    def with_dropped_weights(self) -> Recurrent:
+        """Return these layers with one draw of weight drop, for several calls or steps on the same sequences.
+
+        All else is shared with these layers. Out of training, or without weight drop, they are these layers.
+        """
+        if not self.training or self.weight_drop == 0:
+            return self
+        view: Recurrent = copy.copy(self)
+        dropped = nn.ModuleList(drop_weights(cell, self.weight_drop) for cell in self.cells)  # type: ignore[arg-type]
+        view._modules = {**self._modules, "cells": dropped}
+        view.weight_drop = 0.0
+        return view
 
     def initial_state(self, batch_size: int) -> States:
         """Return the state before the first step of `batch_size` sequences."""
@@ -225,7 +257,7 @@ class Recurrent(nn.Module):
             InputError: if torch has no such layer.
         """
         kinds = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN, "rnn_relu": nn.RNN}
-        masked = isinstance(self.cells[0], RecurrentDropout) or self.locked_dropout
+        masked = isinstance(self.cells[0], RecurrentDropout) or self.locked_dropout or self.weight_drop > 0
         if self.cell_name not in kinds or self.residual or len(self.norms) or len(self.initial) or masked:
             raise InputError(
                 "Recurrent.to_torch",
@@ -283,9 +315,8 @@ class Recurrent(nn.Module):
         return zero_padding(outputs, lengths)
 
     def _drop(self, outputs: Tensor) -> Tensor:
-        if self.locked_dropout and self.training:
-            mask = F.dropout(outputs.new_ones(outputs.shape[0], 1, outputs.shape[2]), self.dropout)  # [B, 1, O]
-            return outputs * mask
+        if self.locked_dropout:
+            return locked_dropout(outputs, self.dropout, training=self.training)
         return F.dropout(outputs, self.dropout, self.training)
 
     def _check_torch(self, module: nn.RNNBase) -> None:

@@ -23,6 +23,7 @@ class RecurrentOptions:
     Args:
         bidirectional: run a second stack from the end to the start and concatenate both outputs.
         recurrent_dropout: dropout on the hidden state that enters the recurrence, one mask a sequence.
+        weight_drop: dropout on the recurrent weights, one mask a batch.
         locked_dropout: dropout between layers keeps one mask for all steps of a sequence.
         residual: add a layer's input to its output where the sizes agree.
         layer_norm: normalise the output of each layer.
@@ -33,6 +34,7 @@ class RecurrentOptions:
 
     bidirectional: bool = True
     recurrent_dropout: float = 0.0
+    weight_drop: float = 0.0
     locked_dropout: bool = False
     residual: bool = False
     layer_norm: bool = False

@@ -130,6 +130,7 @@ CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {  # option → another value, 
     "bidirectional": (True, {}),
     "dropout": (0.5, {}),
     "recurrent_dropout": (0.5, {}),
+    "weight_drop": (0.5, {}),
     "locked_dropout": (True, {"dropout": 0.5}),
     "residual": (True, {}),
     "layer_norm": (True, {}),
@@ -159,7 +160,7 @@ def test_every_option_changes_the_result(name):
     assert before.shape != after.shape or not torch.allclose(before, after)
 
 
-@pytest.mark.parametrize("name", ["dropout", "recurrent_dropout", "locked_dropout"])
+@pytest.mark.parametrize("name", ["dropout", "recurrent_dropout", "weight_drop", "locked_dropout"])
 def test_dropouts_do_nothing_in_evaluation(name):
     value, needs = CHANGES[name]
     torch.testing.assert_close(result({**needs, name: value}, train=False), result({}, train=False))
