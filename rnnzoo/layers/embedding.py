@@ -33,19 +33,34 @@ class WordEmbedding(nn.Module):
         size: E, numbers per token.
         dropout: dropout on the numbers.
         word_dropout: share of tokens that are read as unknown in training.
+        embedding_dropout: share of rows of the table that are dropped in training for a whole batch: all places of
+            such a word are zeros, and the vectors of the others are scaled by 1/(1-p). Tied weights are not dropped
+            where they are those of the logits.
+
+    Source of `embedding_dropout`: Gal & Ghahramani 2016; Merity, Keskar & Socher 2018.
 
     Raises:
         InputError: for a share outside [0, 1).
     """
 
-    def __init__(self, *, vocabulary_size: int, size: int, dropout: float = 0.0, word_dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        *,
+        vocabulary_size: int,
+        size: int,
+        dropout: float = 0.0,
+        word_dropout: float = 0.0,
+        embedding_dropout: float = 0.0,
+    ) -> None:
         super().__init__()
-        for name, share in (("dropout", dropout), ("word_dropout", word_dropout)):
+        shares = {"dropout": dropout, "word_dropout": word_dropout, "embedding_dropout": embedding_dropout}
+        for name, share in shares.items():
             if not 0 <= share < 1:
                 raise InputError(f"words.{name}", expected="a share of at least 0 and below 1", got=str(share))
         self.size = size
         self.dropout = dropout
         self.word_dropout = word_dropout
+        self.embedding_dropout = embedding_dropout
         self.table = nn.Embedding(vocabulary_size, size, padding_idx=PADDING)
         bound = (3.0 / size) ** 0.5  # unit norm on average, whatever the size
         with torch.no_grad():
@@ -59,12 +74,25 @@ class WordEmbedding(nn.Module):
             found[PADDING] = False
             self.table.weight[found] = vectors[found].to(self.table.weight)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Look up token ids [B, T] → [B, T, E]."""
+    def draw_rows(self) -> Tensor | None:
+        """Draw which rows of the table are kept: [V, 1] of 0 or 1/(1-p); None where `embedding_dropout` does nothing.
+
+        For `forward`, where a batch is looked up in several calls.
+        """
+        if not self.training or self.embedding_dropout == 0:
+            return None
+        return F.dropout(self.table.weight.new_ones(self.table.num_embeddings, 1), self.embedding_dropout)
+
+    def forward(self, tokens: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Look up token ids [...] → [..., E]; `rows` is what `draw_rows` drew, else they are drawn for this call."""
         if self.training and self.word_dropout > 0:
             dropped = torch.rand(tokens.shape, device=tokens.device) < self.word_dropout  # [B, T]
             tokens = torch.where(dropped & (tokens != PADDING), UNKNOWN, tokens)
-        return F.dropout(self.table(tokens), self.dropout, self.training)
+        vectors = self.table(tokens)  # [..., E]
+        rows = self.draw_rows() if rows is None else rows
+        if rows is not None:
+            vectors = vectors * rows[tokens]
+        return F.dropout(vectors, self.dropout, self.training)
 
 
 class CharacterEmbedding(nn.Module):

@@ -36,6 +36,7 @@ def build_words(tokenizer: Tokenizer, options: WordOptions) -> WordEmbedding:
         size=options.size,
         dropout=options.dropout,
         word_dropout=options.word_dropout,
+        embedding_dropout=options.embedding_dropout,
     )
     if options.vectors is not None:
         vectors, found = load_text_vectors(options.vectors, tokenizer.vocabulary)

@@ -51,12 +51,14 @@ class WordOptions:
         size: numbers per token.
         dropout: dropout on the vectors.
         word_dropout: share of tokens that are read as unknown in training, which teaches the unknown vector.
+        embedding_dropout: share of the vocabulary whose vectors are dropped in training, for a whole batch.
         vectors: a text file of pretrained vectors (GloVe, word2vec or fastText format, may be .gz or .xz).
     """
 
     size: int = 100
     dropout: float = 0.0
     word_dropout: float = 0.0
+    embedding_dropout: float = 0.0
     vectors: str | None = None
 
 

@@ -265,6 +265,7 @@ def token_embedding(vocabulary_size: int, options: WordOptions) -> WordEmbedding
         size=options.size,
         dropout=options.dropout,
         word_dropout=options.word_dropout,
+        embedding_dropout=options.embedding_dropout,
     )
 
 
