@@ -61,6 +61,10 @@ class StreamBatch(NamedTuple):
     targets: Tensor  # [B, T] int64, the tokens one step later; IGNORED on padding
     lengths: Tensor  # [B] int64 valid steps; below T only where a lane ends
     resets: Tensor  # [B, T] bool, true where a document begins: the state before that token is the initial one
+    begins: Tensor  # [B] bool, true where the chunk is the first of its lane: no state is carried into it
+    characters: Tensor  # [B] int64 characters of the raw text that the targets stand for, line ends included
+    words: Tensor  # [B] int64 words of the raw text that the targets stand for; a line end is one too
+    scale: Tensor  # [] float, steps of this chunk over those of a usual one; 1 where all chunks are meant to be equal
 
 
 class PairBatch(NamedTuple):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -135,6 +136,23 @@ class Tokenizer:
         """Return the ids of the tokens of each text, computed together."""
         return [real_ids(found.ids) for found in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
 
+    def encode_pieces(self, text: str) -> tuple[list[int], list[str]]:
+        """Return the ids of the tokens of a text, and the part of the text that each stands for.
+
+        The part is as it was written, of an unknown token too; where the bytes of a character are tokens, it is the
+        whole character for each of them.
+        """
+        composed = unicodedata.normalize("NFC", text)  # places in a text that is composed on the way are not exact
+        if composed != text and self.encode(composed) == self.encode(text):
+            text = composed
+        found = self._tokenizer.encode(text, add_special_tokens=False)
+        return real_ids(found.ids), [text[start:end] for start, end in found.offsets]
+
+    def encode_spans(self, texts: Sequence[str]) -> list[tuple[list[int], list[int]]]:
+        """Return the ids of the tokens of each text, and where in the text each token ends."""
+        found = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        return [(real_ids(each.ids), [end for _, end in each.offsets]) for each in found]
+
     def encode_words(self, words: Sequence[str]) -> list[int]:
         """Return one id for each word: the word as it is after normalisation, not split any further."""
         vocabulary = self._vocabulary
@@ -145,6 +163,12 @@ class Tokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ids; padding is left out."""
         return self._tokenizer.decode([number for number in ids if number != PAD_ID], skip_special_tokens=False)
+
+    @property
+    def split(self) -> str | None:
+        """How texts are split into words, one of `SPLITS`; None for other tokens, whose texts join without a gap."""
+        found = {pre_tokenizers.WhitespaceSplit: "whitespace", pre_tokenizers.Whitespace: "punctuation"}
+        return found.get(type(self._tokenizer.pre_tokenizer))
 
     @property
     def vocabulary(self) -> list[str]:
