@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from rnnzoo.decoding.decoder import Step
 from rnnzoo.errors import InputError
 from rnnzoo.layers.attention import Attention, Memory
+from rnnzoo.layers.dropout import hold_masks
 from rnnzoo.layers.embedding import WordEmbedding
 from rnnzoo.layers.recurrent import Recurrent, States
 from rnnzoo.layers.vocabulary import VocabularyHead
@@ -160,6 +161,7 @@ class AttentionDecoder(nn.Module):
             hidden, _ = self.recurrent(self.dropout(self.embedding(inputs)), lengths, state.layers)  # [B, T, H]
             outputs, weights = self.attend(hidden, context.memory, None)
             return self.dropout(outputs), weights
+        held = hold_masks(self)
         collected, kept = [], []
         guesses = inputs[:, 0]
         for step in range(targets.shape[1]):
@@ -167,7 +169,7 @@ class AttentionDecoder(nn.Module):
             if sampling > 0 and step > 0:
                 own = torch.rand(tokens.shape, device=tokens.device) < sampling
                 tokens = torch.where(own, guesses, tokens)
-            output, state, step_weights = self.advance(tokens, state, context)
+            output, state, step_weights = held.advance(tokens, state, context)
             if sampling > 0:
                 with torch.no_grad():
                     guesses = self.head(output).argmax(-1)

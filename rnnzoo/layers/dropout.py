@@ -1,10 +1,15 @@
-"""Dropout whose mask holds for a whole sequence."""
+"""Dropout whose mask holds for a whole sequence, or for a whole batch."""
 
 from __future__ import annotations
 
+import copy
+from typing import TypeVar
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 def locked_dropout(inputs: Tensor, dropout: float, *, training: bool) -> Tensor:
@@ -20,3 +25,21 @@ def locked_dropout(inputs: Tensor, dropout: float, *, training: bool) -> Tensor:
     if not training or dropout == 0:
         return inputs
     return inputs * F.dropout(torch.ones_like(inputs[:, :1]), dropout)  # mask [B, 1, H]
+
+
+def hold_masks(module: ModuleT) -> ModuleT:
+    """Return a view of a module in which the masks that hold for a whole batch are drawn once.
+
+    For what goes over a batch in several calls in training, such as step by step: weight drop and embedding dropout
+    would draw anew in each. Parts that have a method of this name are asked for their views (`Recurrent`,
+    `WordEmbedding`); all weights are shared. A module without such masks is returned itself.
+    """
+    own = getattr(module, "hold_masks", None)
+    if own is not None:
+        return own()
+    parts = {name: part if part is None else hold_masks(part) for name, part in module._modules.items()}
+    if all(parts[name] is part for name, part in module._modules.items()):
+        return module
+    view = copy.copy(module)
+    view._modules = parts
+    return view

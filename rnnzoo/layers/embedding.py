@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import itertools
 import lzma
@@ -61,6 +62,7 @@ class WordEmbedding(nn.Module):
         self.dropout = dropout
         self.word_dropout = word_dropout
         self.embedding_dropout = embedding_dropout
+        self.rows: Tensor | None = None  # [V, 1], 0 or 1/(1-p); drawn in a view that `hold_masks` returns, only there
         self.table = nn.Embedding(vocabulary_size, size, padding_idx=PADDING)
         bound = (3.0 / size) ** 0.5  # unit norm on average, whatever the size
         with torch.no_grad():
@@ -74,22 +76,21 @@ class WordEmbedding(nn.Module):
             found[PADDING] = False
             self.table.weight[found] = vectors[found].to(self.table.weight)
 
-    def draw_rows(self) -> Tensor | None:
-        """Draw which rows of the table are kept: [V, 1] of 0 or 1/(1-p); None where `embedding_dropout` does nothing.
-
-        For `forward`, where a batch is looked up in several calls.
-        """
+    def hold_masks(self) -> WordEmbedding:
+        """Return a view of this table with one draw of `embedding_dropout`, for several calls on the same batch."""
         if not self.training or self.embedding_dropout == 0:
-            return None
-        return F.dropout(self.table.weight.new_ones(self.table.num_embeddings, 1), self.embedding_dropout)
+            return self
+        view = copy.copy(self)
+        view.rows = F.dropout(self.table.weight.new_ones(self.table.num_embeddings, 1), self.embedding_dropout)
+        return view
 
-    def forward(self, tokens: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Look up token ids [...] → [..., E]; `rows` is what `draw_rows` drew, else they are drawn for this call."""
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Look up token ids [...] → [..., E]."""
         if self.training and self.word_dropout > 0:
-            dropped = torch.rand(tokens.shape, device=tokens.device) < self.word_dropout  # [B, T]
+            dropped = torch.rand(tokens.shape, device=tokens.device) < self.word_dropout  # [...]
             tokens = torch.where(dropped & (tokens != PADDING), UNKNOWN, tokens)
         vectors = self.table(tokens)  # [..., E]
-        rows = self.draw_rows() if rows is None else rows
+        rows = self.rows if self.rows is not None else self.hold_masks().rows
         if rows is not None:
             vectors = vectors * rows[tokens]
         return F.dropout(vectors, self.dropout, self.training)

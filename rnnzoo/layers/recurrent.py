@@ -147,7 +147,7 @@ class Recurrent(nn.Module):
             raise InputError("lengths of Recurrent", expected=f"shape [{len(inputs)}]", got=str(list(lengths.shape)))
         state = self.initial_state(inputs.shape[0]) if state is None else state
         self._check_state(state, inputs.shape[0])
-        cells = self.with_dropped_weights().cells
+        cells = self.hold_masks().cells
         directions = 1 + self.bidirectional
         final: list[State] = []
         for layer in range(self.num_layers):
@@ -174,7 +174,7 @@ class Recurrent(nn.Module):
         Raises:
             InputError: if the layers are bidirectional, since the backward direction begins at the end; in training
                 with locked dropout, whose mask holds for a whole sequence, or with weight drop, unless these are the
-                layers that `with_dropped_weights` returned.
+                layers that `hold_masks` returned.
         """
         if self.bidirectional:
             raise InputError("Recurrent.step", expected="layers of one direction", got="bidirectional layers")
@@ -190,7 +190,7 @@ class Recurrent(nn.Module):
                 "Recurrent.step in training",
                 expected="weights that hold for a whole sequence",
                 got="weight_drop, drawn anew for each step",
-                fix="take the steps with what Recurrent.with_dropped_weights() returns, or turn off weight_drop",
+                fix="take the steps with what Recurrent.hold_masks() returns, or turn off weight_drop",
             )
         final: list[State] = []
         for layer, each in enumerate(self.cells):
@@ -206,10 +206,10 @@ class Recurrent(nn.Module):
             inputs = outputs
         return inputs, tuple(final)
 
-    def with_dropped_weights(self) -> Recurrent:
-        """Return these layers with one draw of weight drop, for several calls or steps on the same sequences.
+    def hold_masks(self) -> Recurrent:
+        """Return a view of these layers with one draw of weight drop, for several calls or steps on the same batch.
 
-        All else is shared with these layers. Out of training, or without weight drop, they are these layers.
+        All else is shared. Out of training, or without weight drop, they are these layers themselves.
         """
         if not self.training or self.weight_drop == 0:
             return self

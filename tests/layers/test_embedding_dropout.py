@@ -36,10 +36,10 @@ def test_a_row_is_dropped_wherever_it_stands_or_scaled():
 def test_equals_a_lookup_in_a_dropped_table_with_its_gradient():
     embedding = make().double()
     tokens = all_tokens()[:, :50]
-    rows = embedding.draw_rows()
+    held = embedding.hold_masks()
     weight = embedding.table.weight.detach().clone().requires_grad_()
-    expected = torch.nn.functional.embedding(tokens, weight * rows, PADDING)
-    outputs = embedding(tokens, rows)
+    expected = torch.nn.functional.embedding(tokens, weight * held.rows, PADDING)
+    outputs = held(tokens)
     torch.testing.assert_close(outputs, expected)
     gradient = torch.randn_like(outputs)
     outputs.backward(gradient)
@@ -49,11 +49,11 @@ def test_equals_a_lookup_in_a_dropped_table_with_its_gradient():
 
 def test_rows_that_are_drawn_once_hold_for_several_calls():
     embedding = make()
+    held = embedding.hold_masks()
     tokens = all_tokens()
-    rows = embedding.draw_rows()
-    torch.testing.assert_close(
-        torch.stack([embedding(step, rows) for step in tokens.T], dim=1), embedding(tokens, rows), rtol=0, atol=0
-    )
+    assert torch.equal(torch.stack([held(step) for step in tokens.T], dim=1), held(tokens))
+    assert held.table is embedding.table
+    assert embedding.rows is None  # nothing is remembered on the table itself
 
 
 def test_nothing_in_evaluation_and_nothing_at_zero():
@@ -62,9 +62,10 @@ def test_nothing_in_evaluation_and_nothing_at_zero():
     state = torch.get_rng_state()
     assert torch.equal(plain(tokens), plain.table(tokens))
     assert torch.equal(torch.get_rng_state(), state)  # not one random number is drawn
-    assert plain.draw_rows() is None
+    assert plain.hold_masks() is plain
     evaluated = make().eval()
     assert torch.equal(evaluated(tokens), evaluated.table(tokens))
+    assert evaluated.hold_masks() is evaluated
 
 
 def test_no_new_weights():
@@ -75,9 +76,9 @@ def test_an_unknown_word_by_word_dropout_shares_the_unknown_row():
     embedding = make(0.5, word_dropout=0.99)
     with torch.no_grad():
         embedding.table.weight.fill_(1.0)
-    rows = embedding.draw_rows()
-    outputs = embedding(torch.full((1, 300), 7), rows)
-    assert set(outputs.unique().tolist()) <= {float(rows[1]), float(rows[7])}
+    held = embedding.hold_masks()
+    outputs = held(torch.full((1, 300), 7))
+    assert set(outputs.unique().tolist()) <= {float(held.rows[1]), float(held.rows[7])}
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.0])
