@@ -107,11 +107,12 @@ def unknown_tokens(cli: ZooCLI) -> dict[str, str]:
     found = {}
     for split in cli.datamodule.describe().split_sizes:
         table = cli.datamodule.encoded(split).table
-        column = next((name for name in ("tokens", "words") if name in table.column_names), None)
-        if column is not None and split != "train":
+        columns = [name for name in ("tokens", "words", "source", "target") if name in table.column_names]
+        for column in columns if split != "train" else ():
             ids = np.concatenate([np.asarray(row, dtype=np.int64) for row in table[column]])
             count = int((ids == UNKNOWN_ID).sum())
-            found[split] = f"{count} of {len(ids)} ({100 * count / max(1, len(ids)):.2f} %)"
+            name = split if len(columns) == 1 else f"{split} {column}"
+            found[name] = f"{count} of {len(ids)} ({100 * count / max(1, len(ids)):.2f} %)"
     return found
 
 

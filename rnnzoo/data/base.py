@@ -156,6 +156,18 @@ class ZooData(LightningDataModule):
     def learn_processor(self, train: datasets.Dataset) -> Processor:
         """Learn vocabularies, labels and normalisation from raw training samples."""
 
+    def accept(self, splits: dict[str, datasets.Dataset], notes: list[str]) -> dict[str, datasets.Dataset]:
+        """Look over the splits as they were read, before missing ones are made; drop or refuse what is unusable."""
+        return splits
+
+    def filter_training(self, train: datasets.Dataset, notes: list[str]) -> datasets.Dataset:
+        """Return the raw training samples that are fit for training; no other split is filtered."""
+        return train
+
+    def groups(self, train: datasets.Dataset) -> Sequence[Any]:
+        """Return a group for each sample: where splits are made, a group is never in two of them."""
+        return range(len(train))
+
     def training_rows(self, table: datasets.Dataset) -> datasets.Dataset:
         """Return the encoded training samples as they are trained on; cut into windows, for one."""
         return table
@@ -278,8 +290,10 @@ class ZooData(LightningDataModule):
                     got="none",
                     fix="give a folder or file of your own with --data.path",
                 )
+            splits = self.accept(splits, notes)
             if "train" in splits:
                 splits = self._complete(splits, notes)
+                splits["train"] = self.filter_training(splits["train"], notes)
             if self.limit is not None and self.limit < len(splits.get("train", ())):
                 total = len(splits["train"])
                 chosen = np.random.default_rng(self.seed).permutation(total)[: self.limit]  # files are often sorted
@@ -347,10 +361,18 @@ class ZooData(LightningDataModule):
         if not missing:
             return splits
         train = splits["train"]
-        order = np.random.default_rng(self.seed).permutation(len(train)).tolist()
+        members: dict[Any, list[int]] = {}
+        for place, group in enumerate(self.groups(train)):
+            members.setdefault(group, []).append(place)
+        groups = list(members.values())
+        shuffled = [groups[place] for place in np.random.default_rng(self.seed).permutation(len(groups))]
+        ends = np.cumsum([len(group) for group in shuffled])
+        order = [place for group in shuffled for place in group]
         total = len(order)
         for split in missing:
             share = max(1, round(total * self.fractions[split]))
+            taken = total - len(order)
+            share = int(ends[np.searchsorted(ends, taken + share)]) - taken if share < len(order) else share
             if len(order) <= share:
                 raise InputError(
                     "data",

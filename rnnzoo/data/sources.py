@@ -118,14 +118,7 @@ def find_files(
     usable = [each for each in usable if is_usable(each, format, allowed)] or [
         each for each in usable if format is not None and split_of(each.name)
     ]
-    recognised: dict[Path, str | None] = {each: split_of(each.name) for each in usable}
-    if folder.is_file():
-        recognised = {folder: other}
-    elif not any(recognised.values()):
-        recognised.update(dict.fromkeys(() if other in splits else usable, other))
-    for each, wanted in recognised.items():
-        if wanted is not None and not named.get(wanted):
-            splits.setdefault(wanted, []).append(each)
+    splits = sort_by_name([folder] if folder.is_file() else usable, splits, other, alone=folder.is_file())
     if not splits.get("train") and not (trained and splits):
         raise InputError(
             f"data.path {path}",
@@ -138,6 +131,23 @@ def find_files(
         listed = ", ".join(f"{each.name} ({kind})" for each, kind in formats.items())
         raise InputError(f"data.path {path}", expected="one format", got=listed, fix="choose with --data.format")
     return Files({split: splits[split] for split in SPLITS if split in splits}, formats, checksums(formats))
+
+
+def sort_by_name(
+    files: Sequence[Path], named: Mapping[str, list[Path]], other: str, *, alone: bool = False
+) -> dict[str, list[Path]]:
+    """Return the files of each split: those named for it, or else those whose names speak of it.
+
+    If no name speaks of a split, or if it is one file `alone`, they are of the split `other`.
+    """
+    told: dict[Path, str | None] = {each: split_of(each.name) for each in files}
+    if alone or not any(told.values()):
+        told = dict.fromkeys(files, other)
+    splits = {split: list(paths) for split, paths in named.items()}
+    for each, split in told.items():
+        if split is not None and split not in named:
+            splits.setdefault(split, []).append(each)
+    return splits
 
 
 def is_usable(path: Path, format: str | None, allowed: Sequence[str]) -> bool:

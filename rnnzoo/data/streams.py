@@ -9,7 +9,14 @@ from rnnzoo.data.readers import Row, decode_lines, read_delimited, read_jsonl
 from rnnzoo.errors import InputError, did_you_mean, unknown_name
 
 FORMATS = ("text", "jsonl", "csv")
-DEFAULT_COLUMNS = {"text_classification": "text", "tagging": "tokens", "frames": "frames", "vectors": "vector"}
+DEFAULT_COLUMNS = {
+    "text_classification": "text",
+    "tagging": "tokens",
+    "frames": "frames",
+    "vectors": "vector",
+    "translation": "source",
+    "language": "text",
+}
 
 
 def read_samples(
@@ -24,8 +31,8 @@ def read_samples(
     """Yield raw samples for a processor of `kind`; nothing but the sample at hand is kept.
 
     - Text: a line is a sample; a tagger's words are split at blanks, the numbers of a vector at blanks or commas. An
-      empty line is an empty sample, so that answers and lines keep step. For frames a line is a frame, and an empty
-      line ends a sequence.
+      empty line is an empty sample, so that answers and lines keep step; a translator refuses it. For frames a
+      line is a frame, and an empty line ends a sequence.
     - JSONL: a key holds the text, the words, the frames or the vector.
     - CSV: a column holds the text (or the words, between blanks); for numbers, the columns are the features and a row
       is a vector or a frame. The table is one sequence of frames, or with `column` one for each run of its values.
@@ -72,8 +79,8 @@ def read_samples(
 
 def from_text(line: str, kind: str, where: str) -> Row:
     """Return a line of text as a raw sample."""
-    if kind == "text_classification":
-        return {"text": line, "name": where}
+    if kind in ("text_classification", "translation", "language"):
+        return {DEFAULT_COLUMNS[kind]: line, "name": where}
     if kind == "tagging":
         return {"tokens": line.split(), "name": where}
     return {"vector": numbers_of(line, where), "name": where}

@@ -31,6 +31,15 @@ SYNTHETIC.add(
 )
 SYNTHETIC.add("hidden_markov", "rnnzoo.data.synthetic:HiddenMarkov", "the states behind the words", data="TaggingData")
 SYNTHETIC.add("adding", "rnnzoo.data.synthetic:Adding", "the sum of two marked numbers of a sequence", data="FrameData")
+SYNTHETIC.add(
+    "dates", "rnnzoo.data.synthetic_dates:Dates", "dates in many written forms → ISO 8601", data="TranslationData"
+)
+SYNTHETIC.add(
+    "markov_text",
+    "rnnzoo.data.synthetic_text:MarkovText",
+    "lines of characters that each depend on the two before",
+    data="LanguageData",
+)
 
 
 class SyntheticTask(ABC):
