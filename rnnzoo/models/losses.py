@@ -56,3 +56,36 @@ def sample_cross_entropy(logits: Tensor, targets: Tensor) -> SampleLosses:
 def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
     """Squared differences of `outputs` and `targets` [..., O]; zero where the target is NaN (no target given)."""
     return torch.where(targets.isnan(), 0.0, (outputs.float() - targets.nan_to_num()).square())
+
+
+def activation_penalty(
+    raw: Tensor, dropped: Tensor, valid: Tensor, *, alpha: float, beta: float, resets: Tensor | None = None
+) -> Tensor:
+    """Activation regularisation and its temporal form (AR and TAR), as a sum over the valid items.
+
+    α Σ mean(m ⊙ h_t)² + β Σ mean(h_t - h_{t-1})², the means over the H units
+
+    Divided by the number of valid items, as an `Objective` is, the first is the paper's mean over all numbers; the
+    second is (T-1)/T of it, since T items have T-1 differences: so a sum over parts of a batch is that of the whole.
+    Computed in float32 if the outputs are narrower.
+
+    Args:
+        raw: [B, T, H] outputs of the last recurrent layer.
+        dropped: [B, T, H] the same with dropout, as the head is given them.
+        valid: [B, T] bool.
+        alpha: α.
+        beta: β.
+        resets: [B, T] bool, true where a new document begins: no difference is taken to the step before.
+
+    Source: Merity, McCann & Socher 2017, "Revisiting Activation Regularization for Language RNNs".
+    """
+    raw, dropped = (each.to(torch.promote_types(each.dtype, torch.float32)) for each in (raw, dropped))
+    total = raw.new_zeros(())
+    if alpha != 0:
+        total = total + alpha * torch.where(valid, dropped.square().mean(-1), 0.0).sum()
+    if beta != 0:
+        pairs = valid[:, 1:] & valid[:, :-1]  # [B, T-1]
+        if resets is not None:
+            pairs = pairs & ~resets[:, 1:]
+        total = total + beta * torch.where(pairs, (raw[:, 1:] - raw[:, :-1]).square().mean(-1), 0.0).sum()
+    return total
