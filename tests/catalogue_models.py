@@ -72,6 +72,14 @@ MODELS = {
         metrics=("loss", "mae", "rmse", "r2"),
         answer="frames",
     ),
+    "LanguageModel": ModelCase(
+        pattern="next_step",
+        data="LanguageData",
+        task="markov_text",
+        arguments={"hidden_size": 8, "words": {"size": 6}},
+        metrics=("loss", "perplexity", "bits_per_character", "word_perplexity"),
+        answer="loss",
+    ),
 }
 
 
@@ -159,6 +167,7 @@ RECIPES = {
     "many_to_one/names": RecipeCase("SequenceClassifier", "TextClassificationData", write_class_files),
     "many_to_one/sst2": RecipeCase("SequenceClassifier", "TextClassificationData", write_tsv),
     "many_to_one/topic_chains": RecipeCase("SequenceClassifier", "TextClassificationData"),
+    "next_step/markov_text": RecipeCase("LanguageModel", "LanguageData"),
     "one_to_one/gaussians": RecipeCase("VectorClassifier", "VectorData"),
     "one_to_one/occupancy": RecipeCase("VectorClassifier", "VectorData", write_sensors),
 }

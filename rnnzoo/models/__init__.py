@@ -8,11 +8,12 @@ from rnnzoo.registry import Registry
 
 if TYPE_CHECKING:
     from rnnzoo.models.frame_labeller import FrameLabeller
+    from rnnzoo.models.language_model import LanguageModel
     from rnnzoo.models.sequence_classifier import SequenceClassifier
     from rnnzoo.models.sequence_tagger import SequenceTagger
     from rnnzoo.models.vector_classifier import VectorClassifier
 
-__all__ = ["MODELS", "FrameLabeller", "SequenceClassifier", "SequenceTagger", "VectorClassifier", "list_models"]
+__all__ = ["MODELS", "FrameLabeller", "LanguageModel", "SequenceClassifier", "SequenceTagger", "VectorClassifier", "list_models"]
 
 MODELS = Registry("model")
 MODELS.add(
@@ -38,6 +39,12 @@ MODELS.add(
     "rnnzoo.models.frame_labeller:FrameLabeller",
     "one label or number for each real-valued frame of a video or sensor",
     pattern="many_to_many",
+)
+MODELS.add(
+    "LanguageModel",
+    "rnnzoo.models.language_model:LanguageModel",
+    "the next token of running text: characters, bytes, words or byte pairs; generates text",
+    pattern="next_step",
 )
 
 

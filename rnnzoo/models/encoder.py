@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+import torch.nn.functional as F
+
 from rnnzoo.errors import InputError
 from rnnzoo.layers import Recurrent, WordEmbedding
 from rnnzoo.layers.embedding import load_text_vectors
@@ -25,14 +27,19 @@ def build_recurrent(
     )
 
 
-def build_words(tokenizer: Tokenizer, options: WordOptions) -> WordEmbedding:
+def build_words(tokenizer: Tokenizer, options: WordOptions, *, vocabulary_size: int | None = None) -> WordEmbedding:
     """Return the token embedding, started from pretrained vectors if the options name a file.
+
+    Args:
+        tokenizer: whose tokens have the first rows of the table.
+        options: what the vectors are like.
+        vocabulary_size: a larger table, whose last rows stand for tokens that no text spells, such as the end.
 
     Raises:
         InputError: if the vectors are not of the size that the options give, or none fits the vocabulary.
     """
     embedding = WordEmbedding(
-        vocabulary_size=tokenizer.vocabulary_size,
+        vocabulary_size=vocabulary_size or tokenizer.vocabulary_size,
         size=options.size,
         dropout=options.dropout,
         word_dropout=options.word_dropout,
@@ -47,5 +54,6 @@ def build_words(tokenizer: Tokenizer, options: WordOptions) -> WordEmbedding:
                 got=f"vectors of {vectors.shape[1]} numbers, {found} of them for known words, in {options.vectors}",
                 fix="set --model.words.size to the size of the vectors",
             )
-        embedding.load_vectors(vectors)
+        missing = embedding.table.num_embeddings - len(vectors)
+        embedding.load_vectors(F.pad(vectors, (0, 0, 0, missing), value=float("nan")))
     return embedding

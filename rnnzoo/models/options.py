@@ -92,6 +92,36 @@ class LossOptions:
     class_weights: dict[str, float] | None = None
 
 
+@dataclass(frozen=True)
+class Regularisation:
+    """Means against overfitting of a language model.
+
+    Args:
+        input_dropout: dropout on token vectors; None takes the model's `dropout`.
+        hidden_dropout: dropout between recurrent layers; likewise.
+        output_dropout: dropout before the logits; likewise.
+    """
+
+    input_dropout: float | None = None
+    hidden_dropout: float | None = None
+    output_dropout: float | None = None
+
+    def filled(self, dropout: float) -> Regularisation:
+        """Return these options with `dropout` where a dropout is left out.
+
+        Raises:
+            InputError: for a share outside [0, 1).
+        """
+        names = ("input_dropout", "hidden_dropout", "output_dropout")
+        shares = {name: dropout if getattr(self, name) is None else getattr(self, name) for name in names}
+        for name, share in shares.items():
+            if not 0 <= share < 1:
+                raise InputError(
+                    f"model.regularisation.{name}", expected="a share of at least 0 and below 1", got=str(share)
+                )
+        return dataclasses.replace(self, **shares)
+
+
 def as_options(kind: type[Options], value: Options | Mapping[str, Any] | None, where: str) -> Options:
     """Return `value` as an instance of the dataclass `kind`; None gives the defaults.
 

@@ -1,0 +1,295 @@
+"""Next step: text predicted token by token, and text that goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.optim import Optimizer
+
+from rnnzoo.batches import Batch, StreamBatch
+from rnnzoo.errors import InputError
+from rnnzoo.layers import VocabularyHead, WordEmbedding
+from rnnzoo.layers.dropout import locked_dropout
+from rnnzoo.layers.lanes import carry, flatten_state, resume, run_lanes, unflatten_state
+from rnnzoo.metrics.language import LanguageModelLoss
+from rnnzoo.models.base import OptimizerFactory, SchedulerFactory, ZooModel, as_processor
+from rnnzoo.models.encoder import build_recurrent, build_words
+from rnnzoo.models.losses import Objective
+from rnnzoo.models.options import RecurrentOptions, Regularisation, WordOptions, as_options
+from rnnzoo.processors.language import LanguageProcessor
+from rnnzoo.state import State
+
+READ_STEPS = 1024  # of a long text that are read at once
+CARRIED = "carried_state"  # the key in a checkpoint
+
+
+class Read(NamedTuple):
+    """The outputs for a chunk of each lane."""
+
+    hidden: Tensor  # [B, T, H], what the head is given, after dropout
+    raw: Tensor  # [B, T, H], the outputs of the last layer
+    state: State  # after the last step of each lane
+
+
+class LanguageModel(ZooModel):
+    """Predict each token of a text from all before it.
+
+    tokens → vectors [B, T, E] (or one-hot [B, T, V]) → recurrent layers [B, T, H] → logits [B, T, V]
+
+    The text is read in lanes side by side, a chunk of each a batch (truncated backpropagation through time): the
+    state is carried from batch to batch but gradients stop at its edge. Documents begin from the initial state. The
+    states of training, validation and testing are kept apart, and that of the training goes into the checkpoint. The
+    logits of a whole batch are never held at once.
+
+    Args:
+        processor: the data's `LanguageProcessor`, or what its `to_json` made.
+        cell: name of the recurrent cell; `rnnzoo cells` lists them.
+        hidden_size: units.
+        num_layers: recurrent layers.
+        dropout: dropout on token vectors, between layers and before the logits; with `recurrent.locked_dropout` one
+            mask for all steps of a chunk.
+        tied: the token vectors are the weights of the logits too; where H differs from their size a linear layer
+            stands between.
+        one_hot: read tokens as one-hot vectors instead of learnt ones.
+        words: how tokens become vectors.
+        recurrent: further options of the recurrent layers, which run forward only whatever `bidirectional` says.
+        regularisation: dropouts that differ from `dropout`, and further means against overfitting.
+        optimizer: builds the optimizer from the parameters.
+        lr_scheduler: builds the scheduler from the optimizer.
+
+    Raises:
+        InputError: for options that make no sense together.
+    """
+
+    def __init__(
+        self,
+        *,
+        processor: LanguageProcessor | dict[str, Any],
+        cell: str = "lstm",
+        hidden_size: int = 256,
+        num_layers: int = 1,
+        dropout: float = 0.0,
+        tied: bool = False,
+        one_hot: bool = False,
+        words: WordOptions | dict[str, Any] | None = None,
+        recurrent: RecurrentOptions | dict[str, Any] | None = None,
+        regularisation: Regularisation | dict[str, Any] | None = None,
+        optimizer: OptimizerFactory = torch.optim.Adam,
+        lr_scheduler: SchedulerFactory | None = None,
+    ) -> None:
+        arguments = dict(locals())
+        processor = as_processor(processor, LanguageProcessor)
+        super().__init__(processor=processor, optimizer=optimizer, lr_scheduler=lr_scheduler)
+        self.save_hyperparameters(self.plain_arguments(arguments, processor), logger=False)
+        self.processor: LanguageProcessor = processor
+        vectors = as_options(WordOptions, words, "model.words")
+        options = as_options(RecurrentOptions, recurrent, "model.recurrent")
+        self.regularisation = as_options(Regularisation, regularisation, "model.regularisation").filled(dropout)
+        self.locked = options.locked_dropout
+        if one_hot and (tied or vectors != WordOptions(size=vectors.size)):
+            raise InputError(
+                "model.one_hot",
+                expected="no tied weights and no options of token vectors with one-hot input",
+                got="tied: true" if tied else f"words: {vectors}",
+            )
+        self.vocabulary_size = processor.vocabulary_size
+        self.words: WordEmbedding | None = None
+        if not one_hot:
+            self.words = build_words(processor.tokenizer, vectors, vocabulary_size=self.vocabulary_size)
+        between = self.regularisation.hidden_dropout if num_layers > 1 else 0.0
+        self.recurrent = build_recurrent(
+            cell=cell,
+            input_size=self.vocabulary_size if self.words is None else self.words.size,
+            hidden_size=hidden_size,
+            num_layers=num_layers,
+            dropout=between or 0.0,
+            options=dataclasses.replace(options, bidirectional=False, locked_dropout=self.locked and bool(between)),
+        )
+        self.head = VocabularyHead(
+            input_size=self.recurrent.output_size,
+            vocabulary_size=self.vocabulary_size,
+            tied=self.words.table if tied and self.words is not None else None,
+        )
+        self._states: dict[str, State] = {}  # split → the state carried from batch to batch
+        self._split: str | None = None  # the split whose state is carried in the running step
+        self._scales: list[float] = []  # of the batches since the last optimizer step
+
+    def forward(self, batch: StreamBatch, state: State | None = None) -> Read:
+        """Read a chunk of each lane.
+
+        Args:
+            batch: the chunks.
+            state: what `Read.state` was for the chunks before; None begins anew, but within the steps of training and
+                evaluation takes the state that the model carries.
+        """
+        carried = self._states.get(self._split or "")
+        if state is None and carried is not None and not bool(batch.begins.all()):
+            state = resume(self.recurrent, carried)
+        resets = batch.resets.clone()
+        resets[:, :1] |= batch.begins.unsqueeze(1)
+        vectors = self._drop(self._vectors(batch.tokens), self.regularisation.input_dropout)  # [B, T, E]
+        raw, state = run_lanes(self.recurrent, vectors, batch.lengths, resets, state)  # [B, T, H]
+        if self._split is not None:
+            self._states[self._split] = carry(self.recurrent, state)
+        return Read(self._drop(raw, self.regularisation.output_dropout), raw, state)
+
+    def objective(self, outputs: Read, batch: StreamBatch) -> Objective:
+        """Return the cross-entropy in nats of the next tokens, and their number."""
+        total = self.head.loss(outputs.hidden, batch.targets)
+        return Objective(total, (batch.targets >= 0).sum().to(total.dtype))
+
+    def build_metrics(self) -> dict[str, Any]:
+        """Nats and perplexity per token, bits per character, perplexity per word."""
+        return {"loss": LanguageModelLoss()}
+
+    def update_metrics(self, metrics: Mapping[str, Any], outputs: Read, batch: StreamBatch) -> None:
+        """Count a chunk of each lane."""
+        logs = self.head.log_likelihoods(outputs.hidden, batch.targets)  # [B, T]
+        metrics["loss"].update(
+            batch.ids, -logs.double().sum(1), batch.lengths, batch.characters, batch.words, batch.begins
+        )
+
+    # Raw texts
+
+    def answers(self, outputs: Read, batch: StreamBatch) -> list[dict[str, Any]]:
+        """Return for each text its loss in nats per token, bits per character, log-probability and counts."""
+        logs = self.head.log_likelihoods(outputs.hidden, batch.targets)  # [B, T]
+        return describe(logs.double().sum(1), batch)
+
+    def answer(self, samples: Iterable[Mapping[str, Any]], *, batch_size: int = 32) -> Iterator[dict[str, Any]]:
+        """Measure raw texts in their order, however long; see `answers`."""
+        rows = ({**self.processor.encode(sample), "id": place} for place, sample in enumerate(samples))
+        was_training = self.training
+        self.eval()
+        try:
+            while chunk := list(islice(rows, batch_size)):
+                batch = self.transfer_batch_to_device(self.processor.collate(chunk), self.device, 0)
+                with torch.inference_mode():
+                    found = describe(self._log_probabilities(batch), batch)
+                yield from found
+        finally:
+            self.train(was_training)
+
+    def score(self, texts: Iterable[str], *, batch_size: int = 32) -> list[dict[str, Any]]:
+        """Return for each text ``{"loss", "bits_per_character", "log_probability", "tokens", "characters"}``."""
+        return list(self.answer(({"text": text} for text in texts), batch_size=batch_size))
+
+    def start_state(self, batch_size: int) -> State:
+        """Return the state before the first token; `step` is first given the end token (`processor.end_id`)."""
+        return self.recurrent.initial_state(batch_size)
+
+    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        """Read one token [B] of each row: return the log-probabilities [B, V] of the next, and the state."""
+        hidden, state = self.recurrent.step(self._vectors(tokens), state)  # [B, H]
+        return self.head(hidden).float().log_softmax(-1), state
+
+    def _log_probabilities(self, batch: StreamBatch) -> Tensor:
+        """Return the log-probability in nats [B] of each text of a batch, a part of the text at a time."""
+        total = torch.zeros(len(batch.ids), dtype=torch.float64, device=self.device)
+        state = None
+        for start in range(0, batch.tokens.shape[1], READ_STEPS):
+            part = steps_of(batch, start, start + READ_STEPS)
+            outputs = self(part, state)
+            state = outputs.state
+            total += self.head.log_likelihoods(outputs.hidden, part.targets).double().sum(1)
+        return total
+
+    # The state from batch to batch
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """Take a step from the state that the batch before left; see `ZooModel`."""
+        assert isinstance(batch, StreamBatch)
+        self._scales.append(float(batch.scale))
+        with self._carrying("train"):
+            return super().training_step(batch, batch_index)
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        """Count a validation batch; the state of the training stays as it is."""
+        with self._carrying("val"):
+            super().validation_step(batch, batch_index)
+
+    def test_step(self, batch: Batch, batch_index: int) -> None:
+        """Count a test batch; the state of the training stays as it is."""
+        with self._carrying("test"):
+            super().test_step(batch, batch_index)
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Scale the learning rate of this step by the length of its chunks where lengths are varied."""
+        super().on_before_optimizer_step(optimizer)
+        scale = sum(self._scales) / max(1, len(self._scales))
+        self._scales.clear()
+        for group in optimizer.param_groups:
+            group["lr"] = group["lr"] * scale
+
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Optimizer | Any, optimizer_closure: Any = None
+    ) -> None:
+        """Take the step, and give the learning rate back that `on_before_optimizer_step` scaled."""
+        rates = [group["lr"] for group in optimizer.param_groups]
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Store the state that training carries, as plain tensors."""
+        if "train" in self._states:
+            checkpoint[CARRIED] = flatten_state(self._states["train"])
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up the state that training carried."""
+        if CARRIED in checkpoint:
+            self._states["train"] = unflatten_state(self.recurrent, checkpoint[CARRIED])
+
+    @contextmanager
+    def _carrying(self, split: str) -> Iterator[None]:
+        self._split = split
+        try:
+            yield
+        finally:
+            self._split = None
+
+    def _vectors(self, tokens: Tensor) -> Tensor:
+        if self.words is not None:
+            return self.words(tokens)
+        return F.one_hot(tokens, self.vocabulary_size).to(self.head.bias.dtype)
+
+    def _drop(self, values: Tensor, share: float | None) -> Tensor:
+        if self.locked:
+            return locked_dropout(values, share or 0.0, training=self.training)
+        return F.dropout(values, share or 0.0, self.training)
+
+
+def steps_of(batch: StreamBatch, start: int, stop: int) -> StreamBatch:
+    """Return the steps from `start` to `stop` of every lane of a batch."""
+    return batch._replace(
+        tokens=batch.tokens[:, start:stop],
+        targets=batch.targets[:, start:stop],
+        lengths=(batch.lengths - start).clamp(0, stop - start),
+        resets=batch.resets[:, start:stop],
+        begins=batch.begins & (start == 0),
+    )
+
+
+def describe(logs: Tensor, batch: StreamBatch) -> list[dict[str, Any]]:
+    """Return what the log-probabilities in nats [B] of texts say of each; None where there is nothing to divide by."""
+    found = []
+    for total, tokens, characters in zip(logs.tolist(), batch.lengths.tolist(), batch.characters.tolist(), strict=True):
+        bits = -total / math.log(2)
+        found.append(
+            {
+                "loss": round(-total / tokens, 6) if tokens else None,
+                "bits_per_character": round(bits / characters, 6) if characters else None,
+                "log_probability": round(total, 4),
+                "tokens": tokens,
+                "characters": characters,
+            }
+        )
+    return found
