@@ -6,24 +6,28 @@ import contextlib
 import json
 import os
 import sys
+from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from rnnzoo.cli.arguments import sort_arguments
 from rnnzoo.errors import InputError
+
+if TYPE_CHECKING:
+    from rnnzoo.models.base import ZooModel
 
 SUMMARY = "answer raw input (text, JSONL or CSV) with a trained model, as JSONL"
 HELP = """usage: rnnzoo predict RUN_OR_MODEL [--input FILE] [--output FILE] [options]
 
 Answer raw input with a trained model, one JSON line a sample, in the order of the input. Input is read as it is
-answered, so it may be larger than memory.
+answered, so it may be larger than memory. For captions the input may also be an image, or a folder or zip of them.
 
 options, in any order:
-  --input FILE             what to answer; standard input if left out or -
+  --input FILE             what to answer, for captions a folder, zip or image too; standard input if left out or -
   --output FILE            a new file for the answers; standard output if left out or -
-  --format FORMAT          text (one sample a line; words of a tagger are split at blanks), jsonl or csv;
-                           by the name of the file if left out, and text on standard input
+  --format FORMAT          text (one sample a line; words of a tagger are split at blanks; images are given by
+                           their paths), jsonl or csv; by the name of the file if left out, and text on standard input
   --column NAME            the column (csv) or key (jsonl) that holds the text, words or frames; for frames in csv
                            the column that tells sequences apart
   --batch_size N           samples computed together (default 32)
@@ -42,16 +46,25 @@ def run(argv: list[str]) -> int:
     if arguments.positional is None:
         raise InputError("rnnzoo predict", expected="a run folder or a model folder", got="none")
     source, target = arguments.own.get("input", "-"), arguments.own.get("output", "-")
-    if source != "-" and (Path(source).is_dir() or not Path(source).exists()):
-        raise InputError(f"--input {source}", expected="a file", got="a folder" if Path(source).is_dir() else "nothing")
+    if source != "-" and not Path(source).exists():
+        raise InputError(f"--input {source}", expected="a file", got="nothing")
     if target != "-" and Path(target).exists():
         raise InputError(f"--output {target}", expected="a new file", got="one that exists")
     batch_size = positive(arguments.own.get("batch_size", "32"), "--batch_size")
 
     from rnnzoo.bundle import load
+    from rnnzoo.data.images import image_samples, is_image
     from rnnzoo.data.streams import read_samples
 
     model = load(arguments.positional)
+    captions = model.processor.kind == "captions"
+    folder = source != "-" and Path(source).is_dir()
+    if folder and not captions:
+        raise InputError(f"--input {source}", expected="a file", got="a folder")
+    if captions and source != "-" and (folder or is_image(Path(source))):
+        with open_target(target) as write:
+            write_answers(model, image_samples(source), write, batch_size, named=True)
+        return 0
     with open_source(source) as lines, open_target(target) as write:
         samples = read_samples(
             lines,
@@ -61,9 +74,24 @@ def run(argv: list[str]) -> int:
             features=getattr(model.processor, "features", None),
             where=source if source != "-" else "standard input",
         )
-        for answer in model.answer(samples, batch_size=batch_size):
-            write.write(json.dumps(answer, ensure_ascii=False) + "\n")
+        write_answers(model, samples, write, batch_size, named=captions)
     return 0
+
+
+def write_answers(
+    model: ZooModel, samples: Iterable[dict[str, Any]], write: IO[Any], batch_size: int, *, named: bool
+) -> None:
+    """Write the answers to samples as JSON lines, each with the name of its image if they are to be `named`."""
+    names: deque[str] = deque()
+
+    def remember() -> Iterator[dict[str, Any]]:
+        for sample in samples:
+            names.append(sample["name"])
+            yield sample
+
+    for answer in model.answer(remember(), batch_size=batch_size):
+        name = names.popleft()
+        write.write(json.dumps({"image": name, **answer} if named else answer, ensure_ascii=False) + "\n")
 
 
 def positive(text: str, where: str) -> int:

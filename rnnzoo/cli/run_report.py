@@ -142,6 +142,7 @@ def versions() -> dict[str, str]:
 
 def shown(sample: dict[str, Any]) -> dict[str, Any]:
     """Return a raw sample cut to a size that can be read."""
+    sample = {name: f"{len(value):,} bytes" if isinstance(value, bytes) else value for name, value in sample.items()}
     return {name: value if len(str(value)) < 400 else f"{str(value)[:400]}…" for name, value in sample.items()}
 
 

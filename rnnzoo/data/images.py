@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from rnnzoo.data.readers import Row
 from rnnzoo.errors import InputError, did_you_mean
@@ -111,6 +112,17 @@ def is_one(name: str, suffixes: Iterable[str]) -> bool:
     return not hidden and name.lower().endswith(tuple(suffixes))
 
 
+def image_sample(value: Any, name: str) -> Row:
+    """Return an image, or features of regions (numbers, or the path of an array), as a raw sample."""
+    is_array = isinstance(value, list) or (isinstance(value, str) and value.lower().endswith(ARRAY_SUFFIXES))
+    return {"regions" if is_array else "image": value, "name": name}
+
+
+def is_image(path: Path) -> bool:
+    """Return whether a file, by its name, is an image, an array of regions, or a zip of either."""
+    return is_one(path.name, (*IMAGE_SUFFIXES, *ARRAY_SUFFIXES, ".zip"))
+
+
 def image_samples(place: str) -> Iterator[Row]:
     """Yield a raw sample for each image (or array) of a folder or a zip, in the order of names, or for one file.
 
@@ -119,8 +131,7 @@ def image_samples(place: str) -> Iterator[Row]:
     """
     path = Path(place)
     if path.is_file() and is_one(path.name, (*IMAGE_SUFFIXES, ".npy")):
-        kind = "regions" if path.suffix == ".npy" else "image"
-        yield {kind: str(path), "name": path.name}
+        yield image_sample(str(path), path.name)
         return
     store = list_images(path, "--input")
     for name in sorted(store.references):

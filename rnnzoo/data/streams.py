@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from rnnzoo.data.images import image_sample
 from rnnzoo.data.readers import Row, decode_lines, read_delimited, read_jsonl
 from rnnzoo.errors import InputError, did_you_mean, unknown_name
 
@@ -16,6 +17,7 @@ DEFAULT_COLUMNS = {
     "vectors": "vector",
     "translation": "source",
     "language": "text",
+    "captions": "image",
 }
 
 
@@ -32,8 +34,9 @@ def read_samples(
 
     - Text: a line is a sample; a tagger's words are split at blanks, the numbers of a vector at blanks or commas. An
       empty line is an empty sample, so that answers and lines keep step; a translator refuses it. For frames a
-      line is a frame, and an empty line ends a sequence.
-    - JSONL: a key holds the text, the words, the frames or the vector.
+      line is a frame, and an empty line ends a sequence. For captions a line is the path of an image, or of an array
+      of regions.
+    - JSONL: a key holds the text, the words, the frames, the vector, the path of an image, or regions.
     - CSV: a column holds the text (or the words, between blanks); for numbers, the columns are the features and a row
       is a vector or a frame. The table is one sequence of frames, or with `column` one for each run of its values.
 
@@ -66,7 +69,8 @@ def read_samples(
         yield from from_table(rows, kind, list(features or ()), column)
         return
     for place, row in rows:
-        key = "text" if column is None and name not in row and kind == "tagging" else name
+        other = {"tagging": "text", "captions": "regions"}.get(kind)
+        key = other if other is not None and column is None and name not in row and other in row else name
         if key not in row:
             raise InputError(
                 place,
@@ -74,7 +78,8 @@ def read_samples(
                 got="none",
                 fix=did_you_mean(name, row) or "say which with --column NAME",
             )
-        yield {**from_value(row[key], kind), "name": place}
+        named = kind == "captions" and isinstance(row[key], str)
+        yield {**from_value(row[key], kind), "name": row[key] if named else place}
 
 
 def from_text(line: str, kind: str, where: str) -> Row:
@@ -83,6 +88,8 @@ def from_text(line: str, kind: str, where: str) -> Row:
         return {DEFAULT_COLUMNS[kind]: line, "name": where}
     if kind == "tagging":
         return {"tokens": line.split(), "name": where}
+    if kind == "captions":
+        return image_sample(line.strip(), line.strip() or where)
     return {"vector": numbers_of(line, where), "name": where}
 
 
@@ -113,7 +120,7 @@ def from_value(value: Any, kind: str) -> Row:
     """Return a value of JSONL or CSV as a raw sample."""
     if kind == "tagging":
         return {"tokens": value.split() if isinstance(value, str) else value}
-    return {DEFAULT_COLUMNS[kind]: value}
+    return image_sample(value, "") if kind == "captions" else {DEFAULT_COLUMNS[kind]: value}
 
 
 def from_table(rows: Iterable[tuple[str, Row]], kind: str, features: list[str], sequence: str | None) -> Iterator[Row]:

@@ -40,6 +40,9 @@ SYNTHETIC.add(
     "lines of characters that each depend on the two before",
     data="LanguageData",
 )
+SYNTHETIC.add(
+    "scenes", "rnnzoo.data.synthetic_scenes:Scenes", "what stands where in drawn scenes", data="CaptionData"
+)
 
 
 class SyntheticTask(ABC):

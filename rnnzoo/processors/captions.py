@@ -89,8 +89,8 @@ class CaptionProcessor(Processor):
     def normalise(self, pixels: np.ndarray) -> Tensor:
         """Return pixels [B, Y, X, 3] of 0 … 255 as the input of an image encoder [B, 3, Y, X]."""
         mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (self.images.mean, self.images.deviation))
-        channels = torch.from_numpy(pixels).permute(0, 3, 1, 2).float()  # [B, 3, Y, X]
-        return ((channels * self.images.scale - mean) / deviation).contiguous()
+        channels = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous().float()  # [B, 3, Y, X]
+        return channels.mul_(self.images.scale).sub_(mean).div_(deviation)
 
     def _images(self, rows: Sequence[Row]) -> Tensor:
         side = self.images.size
