@@ -40,9 +40,7 @@ SYNTHETIC.add(
     "lines of characters that each depend on the two before",
     data="LanguageData",
 )
-SYNTHETIC.add(
-    "scenes", "rnnzoo.data.synthetic_scenes:Scenes", "what stands where in drawn scenes", data="CaptionData"
-)
+SYNTHETIC.add("scenes", "rnnzoo.data.synthetic_scenes:Scenes", "what stands where in drawn scenes", data="CaptionData")
 
 
 class SyntheticTask(ABC):
