@@ -156,7 +156,18 @@ def write_sensors(folder: Path) -> None:
         (folder / name).write_text(header + rows, encoding="utf-8")
 
 
+def write_parallel(folder: Path) -> None:
+    """Multi30k: a file for each language and split, and a test split with its year."""
+    texts = {"en": "A man's T-shirt.\nTwo dogs run.\n", "de": "Das T-Shirt eines Mannes.\nZwei Hunde laufen.\n"}
+    for name in ("train", "val", "test_2016_flickr"):
+        for language, text in texts.items():
+            (folder / f"{name}.{language}").write_text(text * 6, encoding="utf-8")
+
+
 RECIPES = {
+    "encoder_decoder/dates": RecipeCase("Translator", "TranslationData"),
+    "encoder_decoder/multi30k_de_en": RecipeCase("Translator", "TranslationData", write_parallel),
+    "encoder_decoder/multi30k_en_de": RecipeCase("Translator", "TranslationData", write_parallel),
     "many_to_many/adding": RecipeCase("FrameLabeller", "FrameData"),
     "many_to_many/conll2003_ner": RecipeCase("SequenceTagger", "TaggingData", write_conll),
     "many_to_many/ewt_upos": RecipeCase("SequenceTagger", "TaggingData", write_conllu),

@@ -647,7 +647,15 @@ def test_training_batches_change_with_the_epoch_alone(folder):
 
 
 def test_the_registry_knows_all_modules_and_their_processors(folder):
-    assert sorted(DATA_MODULES) == ["FrameData", "TaggingData", "TextClassificationData", "VectorData"]
+    assert sorted(DATA_MODULES) == [
+        "CaptionData",
+        "FrameData",
+        "LanguageData",
+        "TaggingData",
+        "TextClassificationData",
+        "TranslationData",
+        "VectorData",
+    ]
     assert all(issubclass(DATA_MODULES[name], ZooData) for name in DATA_MODULES)
     data = TextClassificationData(path=folder({"train.csv": csv(9)}))
     assert isinstance(data.processor, Processor)
