@@ -1,0 +1,109 @@
+"""Sampling, with noise of each row's own."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from rnnzoo.decoding.decoder import Decoder
+from rnnzoo.decoding.loop import IMPOSSIBLE, Choice, Found, Limits, SearchLoop
+from rnnzoo.decoding.options import SearchOptions
+from rnnzoo.state import State, map_state, select_rows, where
+
+BLOCK = 128  # steps of noise that are drawn at once
+
+
+class SampleLoop(SearchLoop):
+    """Each of the n slots of a row is an independent sample, in the order in which they were drawn.
+
+    A step uses one number of a stream that belongs to the row's seed and the sample, so a sample depends neither on
+    the other rows of the batch nor on how many samples are drawn, nor on the device, but for rounding.
+
+    Args:
+        seeds: a number for each row, by which, with `options.seed`, its noise is known again.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        context: State,
+        options: SearchOptions,
+        *,
+        limits: Limits,
+        suppressed: Tensor,
+        seeds: Sequence[int],
+    ) -> None:
+        super().__init__(decoder, context, options, limits=limits, suppressed=suppressed)
+        self.seeds = seeds
+        self.noise = torch.zeros(0)  # [B, K, BLOCK]
+        repeated = self.rows.ids.repeat_interleave(options.n_best)
+        self.state = select_rows(self.state, repeated)
+        self.tokens = self.tokens.expand(-1, options.n_best)
+        self.log_probabilities = self.log_probabilities.expand(-1, options.n_best)
+        if self.history is not None:
+            self.history = self.history.expand(-1, options.n_best, -1)
+
+    def choose(self, logits: Tensor, normalisers: Tensor) -> Choice:
+        """Draw the next token of each slot."""
+        tokens = self._draw(logits)  # [b, K]
+        drawn = logits.gather(2, tokens.unsqueeze(2)).squeeze(2)
+        log_probabilities = self.log_probabilities + drawn - normalisers
+        is_end = tokens == self.end_id
+        return Choice(
+            parents=torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens),
+            tokens=tokens,
+            log_probabilities=log_probabilities.masked_fill(is_end, IMPOSSIBLE),
+            ends=log_probabilities.masked_fill(~is_end, IMPOSSIBLE),
+        )
+
+    def merge(self, found: Found, new: Found) -> Found:
+        """Put each new sample in its slot."""
+        fresh = ((found.scores == IMPOSSIBLE) & (new.scores > IMPOSSIBLE)).flatten()
+        chosen = where(fresh, map_state(torch.flatten, new), map_state(torch.flatten, found))
+        return map_state(lambda field: field.reshape(found.scores.shape), chosen)
+
+    def lost(self, choice: Choice, done: Tensor) -> Tensor:
+        """Say which samples [b, K] cannot go on: each comes to its end alone."""
+        return choice.log_probabilities == IMPOSSIBLE
+
+    def enough(self, log_probabilities: Tensor) -> Tensor:
+        """Say that every sample must come to its end."""
+        return torch.zeros_like(self.rows.ids, dtype=torch.bool)
+
+    def _draw(self, logits: Tensor) -> Tensor:
+        """Draw a token for each slot [b, K], where none is possible any of them."""
+        options = self.options
+        values, ids = logits / options.temperature, None
+        if options.top_k > 0:
+            values, ids = values.topk(min(options.top_k, values.shape[2]))
+        elif options.top_p < 1:
+            values, ids = values.sort(dim=2, descending=True, stable=True)
+        probabilities = values.softmax(2)
+        if options.top_p < 1:
+            above = probabilities.cumsum(2) - probabilities  # what the more probable ones have together
+            probabilities = probabilities.masked_fill(above >= options.top_p, 0.0)
+        sums = probabilities.cumsum(2)
+        noise = self._numbers().to(sums).clamp(max=1 - torch.finfo(sums.dtype).eps)
+        beyond = (sums > (noise * sums[..., -1]).unsqueeze(2)) & (probabilities > 0)
+        places = beyond.byte().argmax(2)  # the first
+        return places if ids is None else ids.gather(2, places.unsqueeze(2)).squeeze(2)
+
+    def _numbers(self) -> Tensor:
+        """Return the noise of this step [b, K], uniform in [0, 1)."""
+        block, place = divmod(self.length, BLOCK)
+        if place == 0:
+            self.noise = torch.zeros(len(self.seeds), self.options.n_best, BLOCK)
+            for row in self.rows.ids.tolist():
+                for sample in range(self.options.n_best):
+                    self.noise[row, sample] = noise(self.options.seed, self.seeds[row], sample, block)
+            self.noise = self.noise.to(self.tokens.device)
+        return self.noise[self.rows.ids, :, place]
+
+
+def noise(*names: int) -> Tensor:
+    """Return `BLOCK` numbers, uniform in [0, 1), that are always the same for the same names."""
+    digest = hashlib.blake2b(repr(names).encode(), digest_size=7).digest()
+    return torch.rand(BLOCK, generator=torch.Generator().manual_seed(int.from_bytes(digest, "big")))
