@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from rnnzoo.batches import Batch, StreamBatch
+from rnnzoo.decoding.options import SearchOptions
 from rnnzoo.errors import InputError
 from rnnzoo.layers import VocabularyHead, WordEmbedding
 from rnnzoo.layers.dropout import locked_dropout
@@ -22,12 +23,12 @@ from rnnzoo.layers.lanes import carry, flatten_state, resume, run_lanes, unflatt
 from rnnzoo.metrics.language import LanguageModelLoss
 from rnnzoo.models.base import OptimizerFactory, SchedulerFactory, ZooModel, as_processor
 from rnnzoo.models.encoder import build_recurrent, build_words
+from rnnzoo.models.generation import READ_STEPS, stream_text
 from rnnzoo.models.losses import Objective
 from rnnzoo.models.options import RecurrentOptions, Regularisation, WordOptions, as_options
 from rnnzoo.processors.language import LanguageProcessor
 from rnnzoo.state import State
 
-READ_STEPS = 1024  # of a long text that are read at once
 CARRIED = "carried_state"  # the key in a checkpoint
 
 
@@ -135,7 +136,7 @@ class LanguageModel(ZooModel):
             state = resume(self.recurrent, carried)
         resets = batch.resets.clone()
         resets[:, :1] |= batch.begins.unsqueeze(1)
-        vectors = self._drop(self._vectors(batch.tokens), self.regularisation.input_dropout)  # [B, T, E]
+        vectors = self._drop(self.vectors(batch.tokens), self.regularisation.input_dropout)  # [B, T, E]
         raw, state = run_lanes(self.recurrent, vectors, batch.lengths, resets, state)  # [B, T, H]
         if self._split is not None:
             self._states[self._split] = carry(self.recurrent, state)
@@ -188,8 +189,52 @@ class LanguageModel(ZooModel):
 
     def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """Read one token [B] of each row: return the log-probabilities [B, V] of the next, and the state."""
-        hidden, state = self.recurrent.step(self._vectors(tokens), state)  # [B, H]
-        return self.head(hidden).float().log_softmax(-1), state
+        logits, state = self.read_step(tokens, state)
+        return logits.float().log_softmax(-1), state
+
+    def read_step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        """Read one token [B] of each row: return the logits [B, V] of the next, and the state."""
+        hidden, state = self.recurrent.step(self.vectors(tokens), state)  # [B, H]
+        return self.head(hidden), state
+
+    def stream(
+        self,
+        prompt: str = "",
+        *,
+        max_tokens: int | None = None,
+        options: SearchOptions | Mapping[str, Any] | None = None,
+        unknown: str = "refuse",
+        seed: int = 0,
+    ) -> Iterator[str]:
+        """Go on from a prompt, and yield the text piece by piece as it is chosen.
+
+        A piece is a character or a word with the blank before it; a character of several bytes comes when it is
+        whole. The unknown token is never chosen.
+
+        Args:
+            prompt: the text to go on from; it is not repeated. An empty one begins a document.
+            max_tokens: the most tokens; `options.max_length` if left out. A document may end before.
+            options: how tokens are chosen; see `SearchOptions`. By default they are sampled.
+            unknown: what becomes of a character or word of the prompt that training never saw: ``refuse``, ``skip``,
+                or ``keep`` as the unknown token.
+            seed: of this text among others with the same `options.seed`.
+
+        Raises:
+            InputError: naming what is unknown in the prompt; for options that make no sense.
+        """
+        return stream_text(self, prompt, max_tokens=max_tokens, options=options, unknown=unknown, seed=seed)
+
+    def generate(
+        self,
+        prompt: str = "",
+        *,
+        max_tokens: int | None = None,
+        options: SearchOptions | Mapping[str, Any] | None = None,
+        unknown: str = "refuse",
+        seed: int = 0,
+    ) -> str:
+        """Return what `stream` yields as one text."""
+        return "".join(self.stream(prompt, max_tokens=max_tokens, options=options, unknown=unknown, seed=seed))
 
     def _log_probabilities(self, batch: StreamBatch) -> Tensor:
         """Return the log-probability in nats [B] of each text of a batch, a part of the text at a time."""
@@ -256,7 +301,8 @@ class LanguageModel(ZooModel):
         finally:
             self._split = None
 
-    def _vectors(self, tokens: Tensor) -> Tensor:
+    def vectors(self, tokens: Tensor) -> Tensor:
+        """Return what the recurrent layers read for tokens [...]: [..., E], or one-hot [..., V]."""
         if self.words is not None:
             return self.words(tokens)
         return F.one_hot(tokens, self.vocabulary_size).to(self.head.bias.dtype)

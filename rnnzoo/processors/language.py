@@ -63,7 +63,7 @@ class LanguageProcessor(Processor):
         stands between white space; a line end is a character and a word, and so is every end token.
         """
         text = need(sample, "text", str, "a text")
-        if (self.document_end or (self.line_end and text)) and not text.endswith("\n"):
+        if (self.document_end or self.line_end) and not text.endswith("\n"):
             text += "\n"  # what the end token stands for
         tokens: list[np.ndarray] = [np.zeros(0, dtype=np.int32)]
         ends: list[np.ndarray] = [np.zeros(0, dtype=np.int64)]  # where in the text each token ends

@@ -1,0 +1,128 @@
+"""``rnnzoo generate``: text that goes on from a prompt, shown as it is chosen."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rnnzoo.cli.arguments import sort_arguments
+from rnnzoo.cli.predict import positive
+from rnnzoo.errors import InputError
+
+if TYPE_CHECKING:
+    from rnnzoo.models.language_model import LanguageModel
+
+SUMMARY = "go on from a prompt with a trained language model"
+HELP = """usage: rnnzoo generate RUN_OR_MODEL [--prompt TEXT] [options]
+
+Write the prompt and what a language model goes on with, as it is chosen. An empty prompt begins a text.
+
+options, in any order:
+  --prompt TEXT            the text to go on from
+  --prompt_file FILE       the same, from a file as it is; - is standard input
+  --max_tokens N           the most tokens: characters, bytes, words or byte pairs (default 200)
+  --method METHOD          sample, greedy or beam (default sample)
+  --temperature X          below 1 takes fewer risks, above 1 more (default 1)
+  --top_k N                sample from the N most probable tokens only
+  --top_p X                sample from the fewest most probable tokens that together have the probability X
+  --beam_size N            hypotheses that a beam follows (default 5)
+  --block_ngrams N         no N tokens occur twice in this order
+  --seed N                 another seed, another text (default 0)
+  --count N                so many texts (default 1), with a line "--- 2 ---" before the second and so on
+  --unknown RULE           what becomes of characters or words that training never saw: refuse, skip or keep
+                           (default refuse)
+  --help                   this text
+"""
+NUMBERS: dict[str, type] = {
+    "temperature": float,
+    "top_k": int,
+    "top_p": float,
+    "beam_size": int,
+    "block_ngrams": int,
+    "seed": int,
+}
+OWN = ("prompt", "prompt_file", "max_tokens", "method", "count", "unknown", *NUMBERS)
+
+
+def run(argv: list[str]) -> int:
+    """Generate and print; return the exit code."""
+    arguments = sort_arguments(argv, own=OWN)
+    if {"--help", "-h"} & set(arguments.overrides):
+        print(HELP)
+        return 0
+    own = arguments.own
+    if arguments.positional is None:
+        raise InputError("rnnzoo generate", expected="a run folder or a model folder", got="none")
+    if "prompt" in own and "prompt_file" in own:
+        raise InputError("rnnzoo generate", expected="--prompt or --prompt_file", got="both")
+    prompt = read_prompt(own["prompt_file"]) if "prompt_file" in own else own.get("prompt", "")
+    most, count = (
+        positive(own.get(name, usual), f"--{name}") for name, usual in (("max_tokens", "200"), ("count", "1"))
+    )
+    options: dict[str, Any] = {name: number(own[name], f"--{name}", NUMBERS[name]) for name in NUMBERS if name in own}
+    options["method"] = own.get("method", "sample")
+
+    from rnnzoo.bundle import load
+    from rnnzoo.models.generation import generation_options
+    from rnnzoo.models.language_model import LanguageModel
+
+    chosen = generation_options(options, most)
+    model = load(arguments.positional)
+    if not isinstance(model, LanguageModel):
+        raise InputError(
+            f"rnnzoo generate {arguments.positional}",
+            expected="a LanguageModel",
+            got=f"a {type(model).__name__}",
+            fix="rnnzoo predict answers with it",
+        )
+    for place in range(count):
+        if place:
+            print(f"--- {place + 1} ---")
+        seeded = dataclasses.replace(chosen, seed=chosen.seed + place)
+        write(model, prompt, options=seeded, unknown=own.get("unknown", "refuse"))
+    return 0
+
+
+def write(model: LanguageModel, prompt: str, *, options: Any, unknown: str) -> None:
+    """Print a prompt and its continuation, each piece at once."""
+    pieces = model.stream(prompt, options=options, unknown=unknown)
+    first = next(pieces, "")  # the prompt may be refused: nothing is printed before
+    last = prompt + first
+    sys.stdout.write(last)
+    sys.stdout.flush()
+    for piece in pieces:
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+        last = piece
+    sys.stdout.write("" if last.endswith("\n") else "\n")
+    sys.stdout.flush()
+
+
+def read_prompt(name: str) -> str:
+    """Return the text of a file as it is, but for a line end after the last line.
+
+    Raises:
+        InputError: if it is no UTF-8 text that can be read.
+    """
+    try:
+        raw = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        text = raw.decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"--prompt_file {name}", expected="UTF-8 text that can be read", got=reason) from error
+    return text.replace("\r\n", "\n").removesuffix("\n")
+
+
+def number(text: str, where: str, kind: type) -> float | int:
+    """Return the number that a text spells.
+
+    Raises:
+        InputError: if it spells none.
+    """
+    try:
+        return kind(text)
+    except ValueError as error:
+        expected = "a whole number" if kind is int else "a number"
+        raise InputError(where, expected=expected, got=repr(text)) from error

@@ -1,0 +1,93 @@
+"""Text that goes on from a prompt."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from rnnzoo.decoding.continuation import Continuation, ReadText
+from rnnzoo.decoding.options import SearchOptions
+from rnnzoo.decoding.search import search, stream
+from rnnzoo.models.options import as_options
+from rnnzoo.text.tokenizer import PAD_ID, UNKNOWN_ID
+from rnnzoo.text.writer import TextWriter
+
+if TYPE_CHECKING:
+    from rnnzoo.models.language_model import LanguageModel
+
+READ_STEPS = 1024  # of a long text that are read at once
+
+
+def stream_text(
+    model: LanguageModel,
+    prompt: str,
+    *,
+    max_tokens: int | None,
+    options: SearchOptions | Mapping[str, Any] | None,
+    unknown: str,
+    seed: int,
+) -> Iterator[str]:
+    """Yield the pieces of a continuation; see `LanguageModel.stream`."""
+    chosen = generation_options(options, max_tokens)
+    ids = model.processor.encode_prompt(prompt, unknown)
+    writer = TextWriter(model.processor.tokenizer)
+    writer.write(ids)  # so that blanks between words come right
+    was_training = model.training
+    model.eval()
+    try:
+        decoder, context = continuation(model), read_text(model, ids)
+        if chosen.method == "beam":
+            best = search(decoder, context, chosen, suppressed=never(model), seeds=[seed])[0][0]
+            yield writer.write(best.tokens)
+        else:
+            for token in stream(decoder, context, chosen, suppressed=never(model), seed=seed):
+                if piece := writer.push(token):
+                    yield piece
+        if piece := writer.finish():
+            yield piece
+    finally:
+        model.train(was_training)
+
+
+def generation_options(options: SearchOptions | Mapping[str, Any] | None, max_tokens: int | None) -> SearchOptions:
+    """Return search options that sample unless they say otherwise.
+
+    Raises:
+        InputError: for a name or value that does not exist.
+    """
+    given = options if isinstance(options, SearchOptions) else {"method": "sample", **(options or {})}
+    chosen = as_options(SearchOptions, given, "options")
+    return chosen if max_tokens is None else dataclasses.replace(chosen, max_length=max_tokens)
+
+
+def continuation(model: LanguageModel) -> Continuation:
+    """Return the decoder that goes on from a text."""
+
+    def read(tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
+        return model.read_step(tokens, state)
+
+    size = model.processor.vocabulary_size
+    return Continuation(read, vocabulary_size=size, endless=not model.processor.document_end)
+
+
+@torch.no_grad()
+def read_text(model: LanguageModel, ids: list[int]) -> ReadText:
+    """Return the context of a continuation: the end token and all tokens but the last are read at once."""
+    ids = [model.processor.end_id, *ids]
+    tokens = torch.tensor([ids], device=model.device)  # [1, T]
+    state = model.start_state(1)
+    for part in tokens[:, :-1].split(READ_STEPS, dim=1):
+        if part.shape[1]:
+            state = model.recurrent(model.vectors(part), None, state)[1]
+    return ReadText(state, tokens[:, -1])
+
+
+def never(model: LanguageModel) -> tuple[int, ...]:
+    """Return the ids that a text never goes on with: what stands for no text, and an end where there is none."""
+    processor = model.processor
+    end = () if processor.line_end or processor.document_end else (processor.end_id,)
+    return (PAD_ID, UNKNOWN_ID, *end)
