@@ -11,9 +11,19 @@ if TYPE_CHECKING:
     from rnnzoo.models.language_model import LanguageModel
     from rnnzoo.models.sequence_classifier import SequenceClassifier
     from rnnzoo.models.sequence_tagger import SequenceTagger
+    from rnnzoo.models.translator import Translator
     from rnnzoo.models.vector_classifier import VectorClassifier
 
-__all__ = ["MODELS", "FrameLabeller", "LanguageModel", "SequenceClassifier", "SequenceTagger", "VectorClassifier", "list_models"]
+__all__ = [
+    "MODELS",
+    "FrameLabeller",
+    "LanguageModel",
+    "SequenceClassifier",
+    "SequenceTagger",
+    "Translator",
+    "VectorClassifier",
+    "list_models",
+]
 
 MODELS = Registry("model")
 MODELS.add(
@@ -45,6 +55,12 @@ MODELS.add(
     "rnnzoo.models.language_model:LanguageModel",
     "the next token of running text: characters, bytes, words or byte pairs; generates text",
     pattern="next_step",
+)
+MODELS.add(
+    "Translator",
+    "rnnzoo.models.translator:Translator",
+    "a sequence becomes another one: translation, normalisation; attention, beam search, BLEU",
+    pattern="encoder_decoder",
 )
 
 

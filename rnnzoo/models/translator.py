@@ -25,6 +25,7 @@ from rnnzoo.models.encoder import build_recurrent
 from rnnzoo.models.losses import Objective
 from rnnzoo.models.options import RecurrentOptions, WordOptions, as_options
 from rnnzoo.processors.translation import TranslationProcessor
+from rnnzoo.text.vocabulary import Vocabulary
 
 SELECTIONS = {"bleu": "max", "chrf": "max", "exact_match": "max", "loss": "min"}
 NO_ATTENTION = "none"
@@ -74,6 +75,8 @@ class Translator(ZooModel):
         recurrent: further options of the recurrent layers; `bidirectional` is the encoder's.
         optimizer: builds the optimizer from the parameters.
         lr_scheduler: builds the scheduler from the optimizer.
+        init_from: the folder of a trained model to start from, as far as it fits.
+        freeze: parts that are not trained: ``embedding``, ``encoder``, ``decoder`` or ``head``.
 
     Raises:
         InputError: for options that make no sense together, or do not fit the data.
@@ -102,10 +105,14 @@ class Translator(ZooModel):
         recurrent: RecurrentOptions | dict[str, Any] | None = None,
         optimizer: OptimizerFactory = torch.optim.Adam,
         lr_scheduler: SchedulerFactory | None = None,
+        init_from: str | None = None,
+        freeze: Sequence[str] | str = (),
     ) -> None:
         arguments = dict(locals())
         processor = as_processor(processor, TranslationProcessor)
-        super().__init__(processor=processor, optimizer=optimizer, lr_scheduler=lr_scheduler)
+        super().__init__(
+            processor=processor, optimizer=optimizer, lr_scheduler=lr_scheduler, init_from=init_from, freeze=freeze
+        )
         self.save_hyperparameters(self.plain_arguments(arguments, processor), logger=False)
         self.processor: TranslationProcessor = processor
         check_options(arguments, processor)
@@ -152,6 +159,23 @@ class Translator(ZooModel):
             dropout=dropout,
         )
         self.dropout = nn.Dropout(dropout)
+
+    def parts(self) -> dict[str, list[nn.Module]]:
+        """Return token vectors of both sides, the encoder, all that makes ĥ of its outputs, and the logits."""
+        decoder = (self.bridge, self.decoder.recurrent, self.decoder.attention, self.decoder.combine)
+        return {
+            "embedding": list(dict.fromkeys((self.source, self.decoder.embedding))),
+            "encoder": [self.encoder],
+            "decoder": [module for module in decoder if module is not None],
+            "head": [self.decoder.head],
+        }
+
+    def vocabularies(self) -> dict[str, tuple[Vocabulary | None, ...]]:
+        """Return the tokens behind the vectors of both sides and behind the logits."""
+        source = Vocabulary.of_tokens(self.processor.source, end=True)
+        target = Vocabulary.of_tokens(self.processor.target, end=True)
+        names = ("decoder.embedding.table.weight", "decoder.head.weight", "decoder.head.bias")
+        return {"source.table.weight": (source,), **dict.fromkeys(names, (target,))}
 
     def encode(self, batch: PairBatch) -> DecoderContext:
         """Read the sources: what the decoder attends to, and its initial state."""
