@@ -30,8 +30,8 @@ def write_run(cli: ZooCLI, folder: Path, results: Evaluation, *, title: str, sec
     best = data.best_scores
     split = "test" if "test" in results.values else "validation"
     samples = [dict(data.raw(split)[place]) for place in range(min(SAMPLES_SHOWN, len(data.raw(split))))]
-    answers = list(model.answer(samples))
-    bundle.save(model, folder / "model", facts={"data": as_json(cli.config.data.as_dict())})
+    answers = model.show(samples)
+    bundle.save(model, folder / "model", facts={"data": as_json(cli.config.data.as_dict()), "init_from": model.origin})
     report = Report(
         title=title,
         model=describe_model(cli),
@@ -51,6 +51,7 @@ def write_run(cli: ZooCLI, folder: Path, results: Evaluation, *, title: str, sec
             "item": "token or frame, padding excluded; a sample where there are no lengths",
             "peak_memory_mib": round(peak_memory(), 1),
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "frozen_parameters": model.parameter_counts()[1],
             "seed": cli.config.seed_everything,
             "processes": trainer.world_size,
             "threads": torch.get_num_threads(),
@@ -80,6 +81,8 @@ def describe_model(cli: ZooCLI) -> dict[str, Any]:
         "class": type(cli.model).__name__,
         "cell": arguments.get("cell"),
         "arguments": arguments,
+        "init_from": cli.model.origin,
+        "frozen": list(cli.model.frozen),
         "optimizer": plain(cli.config.model.init_args.get("optimizer")),
         "lr_scheduler": plain(cli.config.model.init_args.get("lr_scheduler")),
     }

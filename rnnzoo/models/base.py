@@ -20,11 +20,12 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from rnnzoo.batches import Batch
-from rnnzoo.errors import InputError
+from rnnzoo.errors import InputError, unknown_name
 from rnnzoo.metrics.base import ZooMetric
 from rnnzoo.models.losses import Objective
 from rnnzoo.models.options import as_plain
 from rnnzoo.processors.base import Processor, load_processor
+from rnnzoo.text.vocabulary import Vocabulary
 
 OptimizerFactory = Callable[[Iterable], Optimizer]
 SchedulerFactory = Callable[[Optimizer], LRScheduler]
@@ -45,17 +46,32 @@ class ZooModel(LightningModule, ABC):
         optimizer: builds the optimizer from the parameters.
         lr_scheduler: builds the scheduler from the optimizer; stepped once an epoch. `ReduceLROnPlateau` watches the
             validation loss in mode ``min`` and the selection metric in mode ``max``.
+        init_from: the folder of a trained model to start from. `rnnzoo fit` starts the model before it trains; from
+            Python `rnnzoo.warm_start(model)` does, and `Trainer.fit` refuses a model that was not. A saved model knows
+            nothing of it.
+        freeze: names of `parts` that are not trained, in a list or separated by commas. They are frozen when
+            training begins (`freeze_parts`); this is not saved either.
     """
 
     selection: tuple[str, str] = ("loss", "min")  # the validation metric that picks the best checkpoint, and its mode
 
     def __init__(
-        self, *, processor: Processor, optimizer: OptimizerFactory, lr_scheduler: SchedulerFactory | None
+        self,
+        *,
+        processor: Processor,
+        optimizer: OptimizerFactory,
+        lr_scheduler: SchedulerFactory | None,
+        init_from: str | None = None,
+        freeze: Sequence[str] | str = (),
     ) -> None:
         super().__init__()
         self.processor = processor
         self.optimizer_factory = optimizer
         self.scheduler_factory = lr_scheduler
+        self.init_from = init_from
+        self.to_freeze = tuple(split_names(freeze))
+        self.frozen: tuple[str, ...] = ()  # the parts that are
+        self.origin: dict[str, Any] | None = None  # the model that this one was started from, as JSON values
         self.metrics = nn.ModuleDict()  # split → metric name → ZooMetric
         self.results: dict[str, dict[str, float]] = {}  # split → metric → value, of the latest evaluation
         self._window_first: Tensor | None = None  # item counts of the batches since the last optimizer step
@@ -83,6 +99,25 @@ class ZooModel(LightningModule, ABC):
     def answers(self, outputs: Any, batch: Any) -> list[dict[str, Any]]:
         """Read the outputs as plain Python: one dict for each sample of the batch."""
 
+    def parts(self) -> dict[str, list[nn.Module]]:
+        """Return the layers of each part that can be frozen by its name.
+
+        Every parameter is in one, or in several where weights are tied. ``embedding`` are the vectors of tokens,
+        ``encoder`` the recurrent layers that read, ``head`` what makes outputs of what they read.
+        """
+        return {}
+
+    def vocabularies(self) -> dict[str, tuple[Vocabulary | None, ...]]:
+        """Return what the axes of parameters stand for: a vocabulary for each axis that has one, None for others.
+
+        A parameter is named by its place, see `rnnzoo.models.transfer.places`.
+        """
+        return {}
+
+    def show(self, samples: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Return what a report says about each of a few raw samples: the answers."""
+        return list(self.answer(samples))
+
     def draw(self, samples: Sequence[Mapping[str, Any]], folder: Path) -> list[str]:
         """Draw what the model does with raw samples, as PNG files in `folder`, and return the names of the files."""
         return []
@@ -92,7 +127,7 @@ class ZooModel(LightningModule, ABC):
     @staticmethod
     def plain_arguments(arguments: Mapping[str, Any], processor: Processor) -> dict[str, Any]:
         """Return constructor arguments as JSON values: what a checkpoint and a model folder store."""
-        skipped = ("self", "__class__", "optimizer", "lr_scheduler")
+        skipped = ("self", "__class__", "optimizer", "lr_scheduler", "init_from", "freeze")  # how it is trained
         plain = {name: as_plain(value) for name, value in arguments.items() if name not in skipped}
         plain["processor"] = processor.to_json()
         if isinstance(plain.get("words"), dict):
@@ -134,7 +169,68 @@ class ZooModel(LightningModule, ABC):
         finally:
             self.train(was_training)
 
+    # Training a part of it
+
+    def freeze_parts(self, names: Sequence[str] | str) -> None:
+        """Take parts out of the training, beside those that are out of it already.
+
+        Their parameters get no gradient, and they stay in evaluation mode: no dropout inside, and statistics of
+        batch normalisation stay as they are. Gradients pass through them to the parts below.
+
+        Args:
+            names: of `parts`, in a list or separated by commas.
+
+        Raises:
+            InputError: for a name that no part has, or if nothing would be left to train.
+        """
+        parts = {name: modules for name, modules in self.parts().items() if modules}
+        for name in split_names(names):
+            if name not in parts:
+                raise unknown_name("model.freeze", name, parts)
+            self.frozen = tuple(dict.fromkeys([*self.frozen, name]))
+            for module in parts[name]:
+                module.requires_grad_(False)
+        if self.frozen and not any(parameter.requires_grad for parameter in self.parameters()):
+            raise InputError(
+                "model.freeze", expected="a part that is left to train", got=f"all parts frozen: {', '.join(parts)}"
+            )
+        self.train(self.training)
+
+    def parameter_counts(self) -> tuple[int, int]:
+        """Return how many numbers are trained, and how many are frozen."""
+        counts = [0, 0]
+        for parameter in self.parameters():
+            counts[not parameter.requires_grad] += parameter.numel()
+        return counts[0], counts[1]
+
+    def train(self, mode: bool = True) -> ZooModel:
+        """Set the training mode; frozen parts stay in evaluation mode."""
+        super().train(mode)
+        if self.frozen:
+            parts = self.parts()
+            for name in self.frozen:
+                for module in parts[name]:
+                    module.eval()
+        return self
+
     # The Lightning steps
+
+    def setup(self, stage: str) -> None:
+        """Freeze what is to be frozen in a training, before the processes share the model.
+
+        Raises:
+            InputError: if the model was to be started from another and was not.
+        """
+        if stage != TrainerFn.FITTING.value:
+            return
+        if self.init_from is not None and self.origin is None:
+            raise InputError(
+                "model.init_from",
+                expected=f"a model started from {self.init_from} before it is trained",
+                got="one that was not",
+                fix="call rnnzoo.warm_start(model)",
+            )
+        self.freeze_parts(self.to_freeze)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return the mean loss of a batch, scaled so that the gradient is the mean over the global batch."""
@@ -282,3 +378,13 @@ def as_processor(value: Processor | Mapping[str, Any], kind: type[ProcessorT]) -
             fix="the data module of the recipe does not fit its model",
         )
     return processor
+
+
+def split_names(names: Sequence[str] | str) -> list[str]:
+    """Return the names in a list, or in a text that separates them by commas.
+
+    >>> split_names("embedding, encoder"), split_names(["head"]), split_names("")
+    (['embedding', 'encoder'], ['head'], [])
+    """
+    listed = names.split(",") if isinstance(names, str) else list(names)
+    return [name.strip() for name in listed if name.strip()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, NamedTuple
@@ -29,6 +29,8 @@ from rnnzoo.models.options import RecurrentOptions, Regularisation, WordOptions,
 from rnnzoo.processors.language import LanguageProcessor
 from rnnzoo.state import State
 
+BEGINNING = 300  # characters of a text that a report measures
+CONTINUED = 150  # tokens of its continuation
 CARRIED = "carried_state"  # the key in a checkpoint
 
 
@@ -182,6 +184,16 @@ class LanguageModel(ZooModel):
     def score(self, texts: Iterable[str], *, batch_size: int = 32) -> list[dict[str, Any]]:
         """Return for each text ``{"loss", "bits_per_character", "log_probability", "tokens", "characters"}``."""
         return list(self.answer(({"text": text} for text in texts), batch_size=batch_size))
+
+    def show(self, samples: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Return for each of a few texts the measures of its beginning, and a sampled continuation of its first line."""
+        shown = []
+        for place, sample in enumerate(samples):
+            beginning = sample["text"][:BEGINNING]
+            prompt = beginning.lstrip("\n").split("\n")[0]
+            text = self.generate(prompt, max_tokens=CONTINUED, unknown="keep", seed=place)
+            shown.append({**self.score([beginning])[0], "prompt": prompt, "continuation": text})
+        return shown
 
     def start_state(self, batch_size: int) -> State:
         """Return the state before the first token; `step` is first given the end token (`processor.end_id`)."""
