@@ -5,6 +5,8 @@ Axes: C captions, T tokens, N rows, L places.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,7 +15,44 @@ from rnnzoo.errors import InputError, unknown_name
 
 ESTIMATORS = ("reinforce", "gumbel")
 CREDITS = ("sentence", "rest")
-CERTAIN = ("argmax", "expected")
+EVALUATIONS = ("argmax", "expected")
+
+
+@dataclass(frozen=True)
+class HardOptions:
+    """How hard attention learns, and what it does when it is not learning; see `HardChoice`.
+
+    Args:
+        estimator: ``reinforce`` or ``gumbel``.
+        credit: ``sentence`` or ``rest``, of ``reinforce``.
+        reward_weight: λ_r, of ``reinforce``.
+        entropy_weight: λ_e.
+        expected_share: share of the captions in training that take weighted means.
+        temperature: of ``gumbel``.
+        evaluation: ``argmax`` or ``expected``.
+
+    Raises:
+        InputError: for an unknown name or a value out of range.
+    """
+
+    estimator: str = "reinforce"
+    credit: str = "sentence"
+    reward_weight: float = 1.0
+    entropy_weight: float = 0.002
+    expected_share: float = 0.5
+    temperature: float = 1.0
+    evaluation: str = "argmax"
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        for name, known in (("estimator", ESTIMATORS), ("credit", CREDITS), ("evaluation", EVALUATIONS)):
+            if getattr(self, name) not in known:
+                raise unknown_name(f"model.hard.{name}", getattr(self, name), known)
+        share = self.expected_share
+        if not 0 <= share < 1:
+            raise InputError("model.hard.expected_share", expected="a share of at least 0 and below 1", got=str(share))
+        if self.temperature <= 0:
+            raise InputError("model.hard.temperature", expected="a number above 0", got=str(self.temperature))
 
 
 class HardChoice(nn.Module):
@@ -21,10 +60,10 @@ class HardChoice(nn.Module):
 
     ``reinforce`` maximises the lower bound Σ_s p(s | a) log p(y | s, a) by
 
-        Σ_t ∂log p(y_t)  +  λ_r (R − b) Σ_t ∂log α_t,s_t  +  λ_e Σ_t ∂H[α_t]
+        Σ_t ∂log p(y_t)  +  λ_r (R - b) Σ_t ∂log α_t,s_t  +  λ_e Σ_t ∂H[α_t]
 
     with the baseline b ← 0.9 b + 0.1 R. ``sentence`` is the paper: R = log p(y | s, a) of the whole caption. ``rest``
-    credits a place with what comes at and after its step only, R_t − b_t = Σ_{t' ≥ t} (log p(y_t') − b), where b
+    credits a place with what comes at and after its step only, R_t - b_t = Σ_{t' ≥ t} (log p(y_t') - b), where b
     follows the mean of log p over tokens: the same expectation with less variance. In training a caption takes the
     weighted mean in place of all its draws with the probability `expected_share`, and has no term with λ_r then.
 
@@ -34,61 +73,23 @@ class HardChoice(nn.Module):
     In evaluation nothing is drawn: the place is the one with the largest weight, or (``expected``) the weighted mean.
 
     Args:
-        estimator: ``reinforce`` or ``gumbel``.
-        credit: ``sentence`` or ``rest``, of ``reinforce``.
-        reward_weight: λ_r.
-        entropy_weight: λ_e.
-        expected_share: share of the captions in training that take weighted means.
-        temperature: of ``gumbel``.
-        evaluation: ``argmax`` or ``expected``.
-
-    Raises:
-        InputError: for an unknown name or a value out of range.
+        options: see `HardOptions`.
 
     Source: Xu et al. 2015, "Show, Attend and Tell", equations (11) to (13).
     """
 
     baseline: Tensor  # scalar: b; NaN before the first batch
 
-    def __init__(
-        self,
-        *,
-        estimator: str = "reinforce",
-        credit: str = "sentence",
-        reward_weight: float = 1.0,
-        entropy_weight: float = 0.002,
-        expected_share: float = 0.5,
-        temperature: float = 1.0,
-        evaluation: str = "argmax",
-    ) -> None:
+    def __init__(self, options: HardOptions) -> None:
         super().__init__()
-        for name, value, known in (
-            ("estimator", estimator, ESTIMATORS),
-            ("credit", credit, CREDITS),
-            ("evaluation", evaluation, CERTAIN),
-        ):
-            if value not in known:
-                raise unknown_name(f"model.hard.{name}", value, known)
-        if not 0 <= expected_share < 1:
-            raise InputError(
-                "model.hard.expected_share", expected="a share of at least 0 and below 1", got=str(expected_share)
-            )
-        if temperature <= 0:
-            raise InputError("model.hard.temperature", expected="a number above 0", got=str(temperature))
-        self.estimator = estimator
-        self.credit = credit
-        self.reward_weight = reward_weight
-        self.entropy_weight = entropy_weight
-        self.expected_share = expected_share
-        self.temperature = temperature
-        self.evaluation = evaluation
+        self.options = options
         self.register_buffer("baseline", torch.tensor(float("nan")))
 
     def expected(self, rows: int, device: torch.device) -> Tensor:
         """Decide which of `rows` captions take the weighted mean at every step: [N] bool."""
         if self.training:
-            return torch.rand(rows, device=device) < self.expected_share
-        return torch.full((rows,), self.evaluation == "expected", device=device)
+            return torch.rand(rows, device=device) < self.options.expected_share
+        return torch.full((rows,), self.options.evaluation == "expected", device=device)
 
     def forward(self, weights: Tensor, expected: Tensor, places: Tensor | None) -> tuple[Tensor, Tensor]:
         """Choose places.
@@ -107,8 +108,8 @@ class HardChoice(nn.Module):
             noisy = logs - torch.empty_like(logs).exponential_().log()  # Gumbel noise
         drawn = noisy.argmax(-1) if places is None else places  # [N]
         single = F.one_hot(drawn, weights.shape[-1]).to(weights.dtype) * (weights > 0)
-        if self.training and self.estimator == "gumbel":
-            soft = (noisy / self.temperature).softmax(-1)
+        if self.training and self.options.estimator == "gumbel":
+            soft = (noisy / self.options.temperature).softmax(-1)
             single = single + soft - soft.detach()
         rows = expected.unsqueeze(-1)
         return torch.where(rows, weights, single), torch.where(expected, -1, drawn)
@@ -124,16 +125,16 @@ class HardChoice(nn.Module):
         """
         safe = weights.clamp(min=torch.finfo(weights.dtype).tiny).log()  # [C, T, L]
         entropy = -(weights * safe).sum()
-        if self.estimator == "gumbel":
-            return -self.entropy_weight * entropy
+        if self.options.estimator == "gumbel":
+            return -self.options.entropy_weight * entropy
         chosen = safe.gather(-1, places.clamp(min=0).unsqueeze(-1)).squeeze(-1)  # [C, T]
         chosen = torch.where((places >= 0) & valid, chosen, 0.0)
         advantages = self._advantages(logs.detach(), valid)
-        return -self.reward_weight * (advantages * chosen).sum() - self.entropy_weight * entropy
+        return -self.options.reward_weight * (advantages * chosen).sum() - self.options.entropy_weight * entropy
 
     def _advantages(self, logs: Tensor, valid: Tensor) -> Tensor:
         """Return R − b for each step, [C, T] or [C, 1]."""
-        sentence = self.credit == "sentence"
+        sentence = self.options.credit == "sentence"
         mean = logs.sum(1).mean() if sentence else logs.sum() / valid.sum().clamp(min=1)
         mean = mean.to(self.baseline.dtype)
         baseline = torch.where(self.baseline.isnan(), mean, self.baseline)

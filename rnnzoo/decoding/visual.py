@@ -16,6 +16,7 @@ from rnnzoo.decoding.attention_decoder import shifted
 from rnnzoo.decoding.decoder import Step
 from rnnzoo.layers.attention import Memory
 from rnnzoo.layers.bridge import inner_state
+from rnnzoo.layers.dropout import hold_masks
 from rnnzoo.layers.embedding import WordEmbedding
 from rnnzoo.layers.initial_state import InitialState
 from rnnzoo.layers.recurrent import Recurrent, States
@@ -111,16 +112,17 @@ class VisualDecoder(nn.Module, ABC):
         tokens = shifted(targets, self.end_id)[order].t()[valid]  # [ΣN], all first tokens, all second ones, ...
         told = None if places is None else places[order].t()[valid].split(counts)
         context = select_rows(context, order)
-        state = self.initial_state(context)
-        vectors = list(self.dropout(self.embedding(tokens)).split(counts))  # T of [N, E]
+        held = hold_masks(self)
+        state = held.initial_state(context)
+        vectors = list(self.dropout(held.embedding(tokens)).split(counts))  # T of [N, E]
         glances: list[Glance] = []
         rows = len(targets)
         for step, count in enumerate(counts):
             if count < rows:
                 rows, state, context = count, first_rows(state, count), first_rows(context, count)
             if sampling > 0 and step > 0:
-                vectors[step] = self._mixed(vectors[step - 1], glances[-1], vectors[step], sampling)
-            glance = self.advance(vectors[step], state, context, None if told is None else told[step])
+                vectors[step] = held._mixed(vectors[step - 1], glances[-1], vectors[step], sampling)
+            glance = held.advance(vectors[step], state, context, None if told is None else told[step])
             state = glance.state
             glances.append(glance)
         hidden, found = (torch.cat([getattr(each, name) for each in glances]) for name in ("hidden", "found"))
@@ -207,7 +209,10 @@ class PlainDecoder(VisualDecoder):
         if self.start is not None:
             return self.start(context.mean)
         assert self.image is not None
-        return self.recurrent(self.image(context.mean).unsqueeze(1))[1]
+        vectors = self.image(context.mean)  # [B, E]
+        if self.training:  # dropout between layers may be of a kind that holds for a whole sequence
+            return self.recurrent(vectors.unsqueeze(1))[1]
+        return self.recurrent.step(vectors, self.recurrent.initial_state(len(vectors)))[1]
 
     def advance(self, vectors: Tensor, state: States, context: VisualContext, places: Tensor | None = None) -> Glance:
         """Do one step of the layers."""
@@ -218,10 +223,12 @@ class PlainDecoder(VisualDecoder):
         self, targets: Tensor, context: VisualContext, *, sampling: float = 0.0, places: Tensor | None = None
     ) -> Reading:
         """Read the right captions; see `VisualDecoder.forward`."""
-        if sampling > 0:
+        refused = targets.is_cuda and torch.is_grad_enabled() and not self.training  # cuDNN: no gradient in evaluation
+        if sampling > 0 or refused:
             return super().forward(targets, context, sampling=sampling)
-        vectors = self.dropout(self.embedding(shifted(targets, self.end_id)))  # [C, T, E]
-        hidden, _ = self.recurrent(vectors, (targets >= 0).sum(1), self.initial_state(context))  # [C, T, H]
+        held = hold_masks(self)
+        vectors = self.dropout(held.embedding(shifted(targets, self.end_id)))  # [C, T, E]
+        hidden, _ = held.recurrent(vectors, (targets >= 0).sum(1), held.initial_state(context))  # [C, T, H]
         return Reading(self.dropout(hidden))
 
 
