@@ -71,7 +71,7 @@ class CaptionProcessor(Processor):
         if all("regions" in row for row in rows):
             regions, counts = self._regions(rows)
         else:
-            images = self._images(rows)
+            images = self.read_images(rows)
         lengths = torch.ones(len(rows), dtype=torch.int64)
         if all("captions" in row for row in rows):
             texts = [caption for row in rows for caption in row["captions"]]  # C
@@ -92,7 +92,8 @@ class CaptionProcessor(Processor):
         channels = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous().float()  # [B, 3, Y, X]
         return channels.mul_(self.images.scale).sub_(mean).div_(deviation)
 
-    def _images(self, rows: Sequence[Row]) -> Tensor:
+    def read_images(self, rows: Sequence[Mapping[str, Any]]) -> Tensor:
+        """Return the normalised images [B, 3, Y, X] of rows or raw samples."""
         side = self.images.size
         if not rows:
             return torch.zeros(0, 3, side, side)
