@@ -118,6 +118,10 @@ class ZooModel(LightningModule, ABC):
         """Return what a report says about each of a few raw samples: the answers."""
         return list(self.answer(samples))
 
+    def parameter_groups(self) -> list[Any]:
+        """Return what is trained: parameters, or groups of them as optimizers take them, with options of their own."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
     def draw(self, samples: Sequence[Mapping[str, Any]], folder: Path) -> list[str]:
         """Draw what the model does with raw samples, as PNG files in `folder`, and return the names of the files."""
         return []
@@ -314,7 +318,7 @@ class ZooModel(LightningModule, ABC):
 
     def configure_optimizers(self) -> Any:
         """Build the optimizer, and the scheduler if there is one."""
-        optimizer = self.optimizer_factory([parameter for parameter in self.parameters() if parameter.requires_grad])
+        optimizer = self.optimizer_factory(self.parameter_groups())
         if self.scheduler_factory is None:
             return optimizer
         scheduler = self.scheduler_factory(optimizer)
