@@ -10,8 +10,8 @@ BIN := .venv/bin
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $@
 
-demo: .venv/ready  ## train a tagger on an embedded task, from nothing to a report
-	$(BIN)/rnnzoo fit many_to_many/hidden_markov
+demo: .venv/ready  ## train a translator of dates with attention, from nothing to a report
+	$(BIN)/rnnzoo fit encoder_decoder/dates
 
 test: .venv/ready lint  ## everything that must hold, in a few minutes
 	$(BIN)/python -m pytest
