@@ -124,7 +124,7 @@ class ImageEncoder(nn.Module):
             self.network: nn.Module = SmallCNN(channels)
         else:
             self.network, self.config = load_network(name, self.config)
-        self.network.to(memory_format=torch.channels_last)  # convolutions are faster so
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # convolutions are faster
         accepted = inspect.signature(self.network.forward).parameters
         self._arguments = {"interpolate_pos_encoding": True} if "interpolate_pos_encoding" in accepted else {}
         self.eval()

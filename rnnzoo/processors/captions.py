@@ -47,7 +47,12 @@ class CaptionProcessor(Processor):
         """Return what `encode_captions` does, and ``image`` or ``regions`` as it came."""
         (name,) = self.inputs
         if sample.get(name) is None:
-            need({key: value for key, value in sample.items() if value is not None}, name, object, "an image")
+            need(
+                {key: value for key, value in sample.items() if value is not None},
+                name,
+                object,
+                "an image" if name == "image" else "features of regions",
+            )
         return {**self.encode_captions(sample), name: sample[name]}
 
     def encode_captions(self, sample: Mapping[str, Any]) -> Row:

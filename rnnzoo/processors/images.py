@@ -11,6 +11,7 @@ import contextlib
 import io
 import json
 import os
+import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -125,8 +126,10 @@ def read_image(value: Any, where: str) -> Image.Image:
         return as_rgb(image_of_array(value, where), where)
     raw, where = read_bytes(value, where)
     try:
-        opened = Image.open(io.BytesIO(raw))
-        opened.load()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd metadata: what counts is whether the pixels can be had
+            opened = Image.open(io.BytesIO(raw))
+            opened.load()
     except UnidentifiedImageError as error:
         got = "an empty file" if not raw else f"{len(raw):,} bytes of no known image format"
         raise InputError(where, expected="an image", got=got) from error
@@ -139,7 +142,11 @@ def read_image(value: Any, where: str) -> Image.Image:
 
 def as_rgb(image: Image.Image, where: str) -> Image.Image:
     """Return an image of any mode as RGB, turned upright."""
-    with contextlib.suppress(Exception):  # broken EXIF data say nothing; the pixels are still good
+    with (
+        contextlib.suppress(Exception),
+        warnings.catch_warnings(),
+    ):  # broken EXIF data say nothing; the pixels are still good
+        warnings.simplefilter("ignore")
         image = ImageOps.exif_transpose(image) or image
     if image.mode == "F":
         raise InputError(where, expected="an image of 8 or 16 bits a channel", got="one of real numbers")
