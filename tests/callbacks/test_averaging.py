@@ -184,7 +184,8 @@ def test_a_checkpoint_in_the_middle_of_an_epoch(tmp_path):
     save = ModelCheckpoint(tmp_path, filename="{step}", every_n_train_steps=1, save_top_k=-1)
     fit(model, save, enable_checkpointing=True)
     stored = torch.load(tmp_path / f"step={4 * BATCHES + 2}.ckpt", weights_only=True)
-    torch.testing.assert_close(stored["state_dict"]["layer.weight"], mean(model.iterates[12:18]))
+    for key in ("layer.weight", "twin.weight"):
+        torch.testing.assert_close(stored["state_dict"][key], mean(model.iterates[12:18]))
     own = stored["callbacks"]["NonMonotonicAverage"]["own"]["layer.weight"]
     assert torch.equal(own, model.iterates[17])
 
@@ -222,6 +223,21 @@ def test_an_evaluation_after_the_training_takes_the_model_as_it_is():
     trainer.validate(model, verbose=False)
     assert model.validated[-1].eq(7.0).all()
     assert model.layer.weight.eq(7.0).all()
+
+
+def test_an_evaluation_after_a_training_that_broke_off_takes_the_model_as_it_is():
+    class Breaking(Walk):
+        def training_step(self, batch, batch_index):
+            if len(self.iterates) == 5 * BATCHES + 2:
+                raise RuntimeError("broken off")
+            return super().training_step(batch, batch_index)
+
+    model = Breaking(STALLED)
+    trainer = Trainer(**QUIET, enable_checkpointing=False, max_epochs=6, callbacks=[NonMonotonicAverage(patience=1)])
+    with pytest.raises(RuntimeError, match="broken off"):
+        trainer.fit(model)
+    trainer.validate(model, verbose=False)
+    assert torch.equal(model.validated[-1], model.iterates[-1])
 
 
 def test_half_precision_weights_are_averaged_in_full_precision():

@@ -243,7 +243,9 @@ def test_masks_are_held_in_all_parts_of_a_module():
             self.nothing = None
 
     pair = Pair()
+    parts = pair.parts
     held = hold_masks(pair)
+    assert pair.parts is parts
     assert isinstance(held, Pair)
     assert held.parts["two"] is pair.parts["two"]
     assert torch.equal(held.parts["one"](inputs())[0], held.parts["one"](inputs())[0])
