@@ -59,7 +59,10 @@ def find_pairs(
     folder = place.parent if place.is_file() else place
     if not folder.is_dir():
         return None
-    sides = sides_in(folder, languages)
+    try:
+        sides = sides_in(folder, languages)
+    except OSError as error:
+        raise InputError(f"data.path {path}", expected="a folder that can be read", got=str(error.strerror)) from error
     if place.is_file():
         sides = {stem: files for stem, files in sides.items() if place in files.values()}
     if not sides:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rnnzoo.data import FrameData, TaggingData, TextClassificationData, VectorData
+from rnnzoo.data import FrameData, TaggingData, TextClassificationData, TranslationData, VectorData
 from rnnzoo.text.tokenizer import TokenizerOptions
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
@@ -138,3 +138,38 @@ def test_occupancy_as_frames():
     assert [len(data.raw(split)[0]["frames"]) for split in ("train", "validation", "test")] == [8143, 2665, 9752]
     assert list(data.processor.labels) == ["0", "1"]
     assert len(data.encoded("train")) == -(-8143 // 128)
+
+
+def test_multi30k():
+    data = TranslationData(path=place("multi30k_en_de"), source="en", target="de")
+    assert sizes(data) == (29000, 1014, 1000)
+    assert data.describe().notes == []
+    assert len(data.describe().revision) == 6
+    assert data.raw("train")[0] == {
+        "source": "Two young, White males are outside near many bushes.",
+        "target": "Zwei junge weiße Männer sind im Freien in der Nähe vieler Büsche.",
+    }
+    assert data.raw("test")[0] == {
+        "source": "A man in an orange hat starring at something.",
+        "target": "Ein Mann mit einem orangefarbenen Hut, der etwas anstarrt.",
+    }
+    options = {"path": place("multi30k_en_de"), "source": "de", "target": "en", "limit": 500}
+    other = TranslationData(**options, joint=True, tokenizer=TokenizerOptions(kind="bpe", max_size=1000))
+    assert other.raw("test")[0]["source"] == data.raw("test")[0]["target"]
+    for sample in other.raw("test"):
+        row = other.processor.encode(sample)
+        assert other.processor.detokenize(row["target"]) == sample["target"]
+        assert "".join(row["pieces"]) == sample["source"] or not sample["source"].isascii()
+
+
+@pytest.mark.slow
+def test_tatoeba():
+    file = Path(place("tatoeba_deu_eng")) / "deu.txt.xz"
+    options = {"path": str(file), "format": "tsv", "file_columns": ["en", "de"]}
+    data = TranslationData(**options, source="de", target="en", split_by="target", max_length=30)
+    train, validation, test = (set(data.raw(split)["target"]) for split in ("train", "validation", "test"))
+    assert not train & validation
+    assert not train & test
+    assert not validation & test
+    assert {len(data.raw(split)) for split in ("validation", "test")} <= set(range(16920, 16930))
+    assert len(train | validation | test) > 134_000  # of the 134,922 in the file
