@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rnnzoo.version import __version__
 
 if TYPE_CHECKING:
-    from rnnzoo.bundle import load, save
+    from rnnzoo.bundle import load, save, warm_start
     from rnnzoo.cells import list_cells
     from rnnzoo.models import list_models
     from rnnzoo.recipes import list_recipes
@@ -20,9 +20,10 @@ _HOMES = {
     "list_recipes": "rnnzoo.recipes",
     "load": "rnnzoo.bundle",
     "save": "rnnzoo.bundle",
+    "warm_start": "rnnzoo.bundle",
 }
 
-__all__ = ["__version__", "list_cells", "list_models", "list_recipes", "load", "save"]
+__all__ = ["__version__", "list_cells", "list_models", "list_recipes", "load", "save", "warm_start"]
 
 
 def __getattr__(name: str) -> Any:

@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from rnnzoo.errors import InputError
 from rnnzoo.models import MODELS
 from rnnzoo.models.base import ZooModel
+from rnnzoo.models.transfer import WarmStart, other_vocabulary, start
 from rnnzoo.version import __version__
 
 FORMAT = 1
@@ -46,7 +47,12 @@ def save(model: ZooModel, folder: str | Path, *, facts: dict[str, Any] | None = 
     try:
         arguments = dict(model.hparams)
         processor = arguments.pop("processor")
-        weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+        first = first_names(model)
+        weights = {
+            name: value.detach().cpu().contiguous()
+            for name, value in model.state_dict().items()
+            if first[name] == name
+        }
         save_file(weights, draft / WEIGHTS, metadata={"format": "pt"})
         (draft / PROCESSOR).write_text(json.dumps(processor, ensure_ascii=False), encoding="utf-8")
         config = {
@@ -76,18 +82,39 @@ def load(path: str | Path) -> ZooModel:
     folder = model_folder(path)
     config = read_config(folder)
     for name in (PROCESSOR, WEIGHTS):
-        digest = config["sha256"].get(name)
         if not (folder / name).is_file():
             raise InputError(
                 str(folder / name), expected="a file of the model folder", got="nothing", fix="copy the folder again"
             )
-        if sha256(folder / name) != digest:
-            raise InputError(
-                str(folder / name),
-                expected=f"the contents that {CONFIG} gives the checksum of",
-                got="other contents (cut short or changed)",
-                fix="copy the folder again",
-            )
+    if sha256(folder / WEIGHTS) != config["sha256"].get(WEIGHTS):
+        raise changed(folder / WEIGHTS)
+    intact = sha256(folder / PROCESSOR) == config["sha256"].get(PROCESSOR)
+    try:
+        model = build(folder, config)
+    except Exception as error:
+        if intact:
+            raise
+        raise changed(folder / PROCESSOR) from error
+    try:
+        weights = load_file(folder / WEIGHTS)
+        weights |= {name: weights[first] for name, first in first_names(model).items() if first in weights}
+        check_vocabulary(folder, model, weights)
+        if not intact:
+            raise changed(folder / PROCESSOR)
+        model.load_state_dict(weights)
+    except (RuntimeError, SafetensorError) as error:
+        raise InputError(
+            str(folder / WEIGHTS), expected=f"the weights of this {config['model']}", got=str(error).splitlines()[-1]
+        ) from error
+    return model.eval()
+
+
+def build(folder: Path, config: dict[str, Any]) -> ZooModel:
+    """Return the model that a folder describes, without its weights.
+
+    Raises:
+        InputError: if there is no such model, or it does not take these arguments.
+    """
     if config["model"] not in MODELS:
         raise InputError(
             str(folder / CONFIG),
@@ -97,18 +124,85 @@ def load(path: str | Path) -> ZooModel:
         )
     processor = json.loads((folder / PROCESSOR).read_text(encoding="utf-8"))
     try:
-        model: ZooModel = MODELS[config["model"]](processor=processor, **config["arguments"])
+        return MODELS[config["model"]](processor=processor, **config["arguments"])
     except TypeError as error:
         raise InputError(
             str(folder / CONFIG), expected=f"arguments of {config['model']}", got=str(error), fix="update rnnzoo"
         ) from error
-    try:
-        model.load_state_dict(load_file(folder / WEIGHTS))
-    except (RuntimeError, SafetensorError) as error:
+
+
+def check_vocabulary(folder: Path, model: ZooModel, weights: dict[str, Any]) -> None:
+    """Refuse weights of another vocabulary than that of ``processor.json``: a tokenizer exchanged by hand.
+
+    Raises:
+        InputError: naming both sizes.
+    """
+    found = other_vocabulary(model, weights)
+    if found is not None:
+        name, kind, expected, size = found
         raise InputError(
-            str(folder / WEIGHTS), expected=f"the weights of this {config['model']}", got=str(error).splitlines()[-1]
-        ) from error
-    return model.eval()
+            str(folder / WEIGHTS),
+            expected=f"weights of the {expected:,} {kind} of {PROCESSOR}",
+            got=f"weights of {size:,} ({name})",
+            fix="put the two files together that were saved together; to train on with other words, start from the "
+            "whole model folder (--model.init_from)",
+        )
+
+
+def changed(path: Path) -> InputError:
+    """Return the error for a file of a model folder that is not what was saved."""
+    return InputError(
+        str(path),
+        expected=f"the contents that {CONFIG} gives the checksum of",
+        got="other contents (cut short or changed)",
+        fix="copy the folder again",
+    )
+
+
+def warm_start(model: ZooModel, path: str | Path | None = None) -> WarmStart:
+    """Start a model from a trained one: load what fits, and say what that was; see `rnnzoo.models.transfer.start`.
+
+    Args:
+        model: the new model.
+        path: the model folder or run folder of the trained one; None takes the model's `init_from`.
+
+    Raises:
+        InputError: if there is no trained model, or nothing of it fits.
+    """
+    path = model.init_from if path is None else path
+    if path is None:
+        raise InputError("model.init_from", expected="the folder of a trained model", got="none")
+    folder = model_folder(path)
+    source = load(folder)
+    found = start(model, source)
+    if found.taken == 0:
+        why = next((each.why for each in found.tensors if each.why), "not in the source")
+        raise InputError(
+            f"model.init_from {path}",
+            expected=f"a model of which something fits this {describe(model)}",
+            got=f"a {describe(source)}, of which nothing does ({why})",
+        )
+    model.origin = {
+        "path": str(path),
+        "class": type(source).__name__,
+        "sha256": sha256(folder / WEIGHTS),
+        "numbers_taken": found.taken,
+        "numbers_new": found.new,
+    }
+    return found
+
+
+def describe(model: ZooModel) -> str:
+    """Return what a message calls a model: its class and, if it has one, its cell."""
+    facts = dict(model.hparams)
+    cell = f" ({facts['cell']}, {facts['num_layers']} layer(s) of {facts['hidden_size']})" if "cell" in facts else ""
+    return type(model).__name__ + cell
+
+
+def first_names(model: ZooModel) -> dict[str, str]:
+    """Return for each tensor of a model its name, or the first name of the same tensor where weights are tied."""
+    seen: dict[int, str] = {}
+    return {name: seen.setdefault(id(value), name) for name, value in model.state_dict(keep_vars=True).items()}
 
 
 def model_folder(path: str | Path) -> Path:

@@ -39,12 +39,12 @@ def run(cell: Cell, inputs: Tensor, lengths: Tensor | None, state: State | None)
     if isinstance(cell, GRUCell):
         recurrent_bias = F.pad(cell.candidate_bias, (2 * cell.hidden_size, 0))
         weights = [cell.input_weight, cell.recurrent_weight, cell.bias, recurrent_bias]
-        outputs, _ = torch.gru(inputs, hidden, weights, True, 1, 0.0, cell.training, False, True)
+        outputs, _ = torch.gru(inputs, hidden, weights, True, 1, 0.0, for_backward(), False, True)
     else:
         assert isinstance(cell, ElmanCell | ReluElmanCell)
         kernel = torch.rnn_tanh if isinstance(cell, ElmanCell) else torch.rnn_relu
         weights = [cell.input_weight, cell.recurrent_weight, cell.bias, torch.zeros_like(cell.bias)]
-        outputs, _ = kernel(inputs, hidden, weights, True, 1, 0.0, cell.training, False, True)
+        outputs, _ = kernel(inputs, hidden, weights, True, 1, 0.0, for_backward(), False, True)
     final = final_hidden(outputs, lengths, state.hidden)
     return zero_padding(outputs, lengths), HiddenState(final)
 
@@ -67,9 +67,17 @@ def run_lstm(cell: LSTMCell, inputs: Tensor, lengths: Tensor | None, state: LSTM
         input_weight = torch.cat([input_weight, hold.reshape(-1, 1)], dim=-1)  # [4·H, I + 1]
     weights = [input_weight, cell.recurrent_weight, cell.bias, torch.zeros_like(cell.bias)]
     start = [state.hidden.unsqueeze(0), state.cell.unsqueeze(0)]  # [1, B, H] each
-    outputs, _, cells = torch.lstm(inputs, start, weights, True, 1, 0.0, cell.training, False, True)
+    outputs, _, cells = torch.lstm(inputs, start, weights, True, 1, 0.0, for_backward(), False, True)
     final = LSTMState(final_hidden(outputs, lengths, state.hidden), cells[0])
     return zero_padding(outputs, lengths if ragged else None), final
+
+
+def for_backward() -> bool:
+    """Return whether a gradient may be asked for: cuDNN then wants its training mode, of a frozen cell too.
+
+    Without dropout inside the kernel both modes compute the same.
+    """
+    return torch.is_grad_enabled()
 
 
 def final_hidden(outputs: Tensor, lengths: Tensor | None, initial: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from rnnzoo import bundle
 from rnnzoo.callbacks.epoch_table import EpochTable
 from rnnzoo.callbacks.throughput import Throughput
 from rnnzoo.cli.config_errors import explain_config_error, find_class, refuse_unknown_keys
@@ -37,6 +38,8 @@ def quiet_lightning() -> None:
         ".*The number of training batches.*",
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*LightningCLI's args parameter.*",
+        ".*Experiment logs directory .* exists and is not empty.*",
+        ".*module\\(s\\) in eval mode at the start of training.*",  # frozen parts
         ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
         ".*Trying to infer the `batch_size`.*",
         ".*recommended to use `self.log.*sync_dist=True.*",
@@ -101,6 +104,8 @@ class ZooCLI(LightningCLI):
             raise InputError("trainer", expected="a setting that works here", got=str(error)) from error
         except ValueError as error:  # jsonargparse wraps what a constructor raised
             raise find_input_error(error) or error from None
+        self.warm_start = None if self.model.init_from is None else bundle.warm_start(self.model)
+        self.model.freeze_parts(self.model.to_freeze)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Hand the data's processor to the model."""

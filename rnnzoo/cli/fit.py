@@ -28,6 +28,8 @@ RECIPE is a name that `rnnzoo recipes` lists, or a YAML file.
 options, in any order:
   --config FILE            a further YAML file whose keys override the recipe's; may be repeated
   --model.KEY VALUE        an argument of the model, such as --model.cell gru
+  --model.init_from MODEL  start from a trained model (a run or model folder): what fits is loaded, a table says what
+  --model.freeze PARTS     do not train these parts, such as embedding,encoder
   --data.KEY VALUE         an argument of the data, such as --data.path FOLDER
   --trainer.KEY VALUE      an argument of Lightning's Trainer, such as --trainer.max_epochs 3
   --seed_everything N      the seed of weights and dropout (default 1); that of splits and order is --data.seed
@@ -155,8 +157,12 @@ def describe(cli: ZooCLI) -> str:
     parts = [type(model).__name__]
     if "cell" in facts:
         parts.append(f"cell {facts['cell']}, {facts['num_layers']} layer(s) of {facts['hidden_size']}")
-    parts.append(f"{sum(parameter.numel() for parameter in model.parameters()):,} parameters")
+    trained, frozen = model.parameter_counts()
+    kept = f" ({trained:,} trained, {frozen:,} frozen: {', '.join(model.frozen)})" if model.frozen else ""
+    parts.append(f"{trained + frozen:,} parameters{kept}")
     data = cli.datamodule.describe()
     sizes = ", ".join(f"{count:,} {split}" for split, count in data.split_sizes.items())
     lines = [", ".join(parts), f"data: {data.source} ({sizes})", *(f"note: {note}" for note in data.notes)]
+    if cli.warm_start is not None and model.origin is not None:
+        lines += [f"started from {model.origin['path']} ({model.origin['class']}):", cli.warm_start.table()]
     return "\n".join(lines)

@@ -16,6 +16,7 @@ from rnnzoo.models.losses import Objective
 from rnnzoo.models.options import LossOptions, RecurrentOptions, as_options, refuse_loss_options
 from rnnzoo.models.tasks import ClassTask, NumberTask, Task
 from rnnzoo.processors.frames import FrameProcessor
+from rnnzoo.text.vocabulary import Vocabulary
 
 
 class FrameLabeller(ZooModel):
@@ -34,6 +35,8 @@ class FrameLabeller(ZooModel):
         loss: label smoothing and class weights, for classes only.
         optimizer: builds the optimizer from the parameters.
         lr_scheduler: builds the scheduler from the optimizer.
+        init_from: the folder of a trained model to start from, as far as it fits.
+        freeze: parts that are not trained: ``encoder`` or ``head``.
     """
 
     def __init__(
@@ -48,10 +51,14 @@ class FrameLabeller(ZooModel):
         loss: LossOptions | dict[str, Any] | None = None,
         optimizer: OptimizerFactory = torch.optim.Adam,
         lr_scheduler: SchedulerFactory | None = None,
+        init_from: str | None = None,
+        freeze: Sequence[str] | str = (),
     ) -> None:
         arguments = dict(locals())
         processor = as_processor(processor, FrameProcessor)
-        super().__init__(processor=processor, optimizer=optimizer, lr_scheduler=lr_scheduler)
+        super().__init__(
+            processor=processor, optimizer=optimizer, lr_scheduler=lr_scheduler, init_from=init_from, freeze=freeze
+        )
         self.save_hyperparameters(self.plain_arguments(arguments, processor), logger=False)
         self.processor: FrameProcessor = processor
         self.task: Task
@@ -72,6 +79,15 @@ class FrameLabeller(ZooModel):
         )
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(self.recurrent.output_size, self.task.output_size)
+
+    def parts(self) -> dict[str, list[nn.Module]]:
+        """Return recurrent layers and the last linear layer."""
+        return {"encoder": [self.recurrent], "head": [self.head]}
+
+    def vocabularies(self) -> dict[str, tuple[Vocabulary | None, ...]]:
+        """Return the labels, or the names of the numbers, behind the outputs."""
+        names = self.processor.targets if self.processor.labels is None else self.processor.labels
+        return dict.fromkeys(("head.weight", "head.bias"), (Vocabulary.of_labels(names),))
 
     def forward(self, batch: FrameBatch) -> Tensor:
         """Return logits [B, T, C], or numbers [B, T, O] in normalised units."""

@@ -17,6 +17,7 @@ from rnnzoo.models.losses import Objective
 from rnnzoo.models.options import LossOptions, RecurrentOptions, WordOptions, as_options
 from rnnzoo.models.tasks import ClassTask, LabelSetTask, Task
 from rnnzoo.processors.text_classification import TextClassificationProcessor
+from rnnzoo.text.vocabulary import Vocabulary
 
 
 class SequenceClassifier(ZooModel):
@@ -40,6 +41,8 @@ class SequenceClassifier(ZooModel):
         loss: label smoothing and class weights.
         optimizer: builds the optimizer from the parameters.
         lr_scheduler: builds the scheduler from the optimizer.
+        init_from: the folder of a trained model to start from, as far as it fits.
+        freeze: parts that are not trained: ``embedding``, ``encoder`` or ``head``.
     """
 
     def __init__(
@@ -56,10 +59,14 @@ class SequenceClassifier(ZooModel):
         loss: LossOptions | dict[str, Any] | None = None,
         optimizer: OptimizerFactory = torch.optim.Adam,
         lr_scheduler: SchedulerFactory | None = None,
+        init_from: str | None = None,
+        freeze: Sequence[str] | str = (),
     ) -> None:
         arguments = dict(locals())
         processor = as_processor(processor, TextClassificationProcessor)
-        super().__init__(processor=processor, optimizer=optimizer, lr_scheduler=lr_scheduler)
+        super().__init__(
+            processor=processor, optimizer=optimizer, lr_scheduler=lr_scheduler, init_from=init_from, freeze=freeze
+        )
         self.save_hyperparameters(self.plain_arguments(arguments, processor), logger=False)
         self.processor: TextClassificationProcessor = processor
         losses = as_options(LossOptions, loss, "model.loss")
@@ -85,6 +92,19 @@ class SequenceClassifier(ZooModel):
         )
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(self.pooling.output_size, self.task.output_size)
+
+    def parts(self) -> dict[str, list[nn.Module]]:
+        """Return token vectors, recurrent layers, and pooling with the last linear layer."""
+        return {"embedding": [self.words], "encoder": [self.recurrent], "head": [self.pooling, self.head]}
+
+    def vocabularies(self) -> dict[str, tuple[Vocabulary | None, ...]]:
+        """Return the tokens behind the vectors and the labels behind the logits."""
+        labels = Vocabulary.of_labels(self.processor.labels)
+        return {
+            "words.table.weight": (Vocabulary.of_tokens(self.processor.tokenizer),),
+            "head.weight": (labels,),
+            "head.bias": (labels,),
+        }
 
     def forward(self, batch: TextBatch) -> Tensor:
         """Return the logits [B, C] of a batch."""

@@ -27,6 +27,7 @@ from rnnzoo.models.options import (
 from rnnzoo.models.tasks import ClassTask
 from rnnzoo.processors.tagging import TaggingProcessor
 from rnnzoo.text.tags import allowed_transitions
+from rnnzoo.text.vocabulary import Vocabulary
 
 
 class SequenceTagger(ZooModel):
@@ -48,6 +49,8 @@ class SequenceTagger(ZooModel):
         loss: label smoothing and class weights, for the softmax only.
         optimizer: builds the optimizer from the parameters.
         lr_scheduler: builds the scheduler from the optimizer.
+        init_from: the folder of a trained model to start from, as far as it fits.
+        freeze: parts that are not trained: ``embedding``, ``encoder`` or ``head``.
     """
 
     def __init__(
@@ -65,10 +68,14 @@ class SequenceTagger(ZooModel):
         loss: LossOptions | dict[str, Any] | None = None,
         optimizer: OptimizerFactory = torch.optim.Adam,
         lr_scheduler: SchedulerFactory | None = None,
+        init_from: str | None = None,
+        freeze: Sequence[str] | str = (),
     ) -> None:
         arguments = dict(locals())
         processor = as_processor(processor, TaggingProcessor)
-        super().__init__(processor=processor, optimizer=optimizer, lr_scheduler=lr_scheduler)
+        super().__init__(
+            processor=processor, optimizer=optimizer, lr_scheduler=lr_scheduler, init_from=init_from, freeze=freeze
+        )
         self.save_hyperparameters(self.plain_arguments(arguments, processor), logger=False)
         self.processor: TaggingProcessor = processor
         losses = as_options(LossOptions, loss, "model.loss")
@@ -109,6 +116,26 @@ class SequenceTagger(ZooModel):
         allowed = None if processor.scheme is None else allowed_transitions(processor.tags.labels, processor.scheme)
         self.crf = CRF(num_tags=len(processor.tags), allowed=allowed) if crf else None
         self.selection = ("accuracy", "max") if processor.scheme is None else ("f1", "max")
+
+    def parts(self) -> dict[str, list[nn.Module]]:
+        """Return vectors of words and characters, recurrent layers, and emissions with the CRF."""
+        return {
+            "embedding": [self.words, *([] if self.characters is None else [self.characters])],
+            "encoder": [self.recurrent],
+            "head": [self.head, *([] if self.crf is None else [self.crf])],
+        }
+
+    def vocabularies(self) -> dict[str, tuple[Vocabulary | None, ...]]:
+        """Return the words and characters behind the vectors, and the tags behind emissions and transitions."""
+        tags = Vocabulary.of_labels(self.processor.tags)
+        found: dict[str, tuple[Vocabulary | None, ...]] = {
+            "words.table.weight": (Vocabulary.of_tokens(self.processor.words),),
+            "crf.transitions": (tags, tags),
+        }
+        found |= dict.fromkeys(("head.weight", "head.bias", "crf.start", "crf.end"), (tags,))
+        if self.processor.characters is not None:
+            found["characters.table.weight"] = (Vocabulary.of_tokens(self.processor.characters),)
+        return found
 
     def forward(self, batch: TaggingBatch) -> Tensor:
         """Return the emissions [B, T, C] of a batch."""

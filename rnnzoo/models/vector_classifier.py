@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rnnzoo.batches import VectorBatch
 from rnnzoo.layers import FeedForward
@@ -16,6 +16,7 @@ from rnnzoo.models.losses import Objective
 from rnnzoo.models.options import LossOptions, as_options, refuse_loss_options
 from rnnzoo.models.tasks import ClassTask, NumberTask, Task
 from rnnzoo.processors.vectors import VectorProcessor
+from rnnzoo.text.vocabulary import Vocabulary
 
 
 class VectorClassifier(ZooModel):
@@ -31,6 +32,8 @@ class VectorClassifier(ZooModel):
         loss: label smoothing and class weights, for classes only.
         optimizer: builds the optimizer from the parameters.
         lr_scheduler: builds the scheduler from the optimizer.
+        init_from: the folder of a trained model to start from, as far as it fits.
+        freeze: parts that are not trained: ``encoder`` (the hidden layers) or ``head``.
     """
 
     def __init__(
@@ -43,10 +46,14 @@ class VectorClassifier(ZooModel):
         loss: LossOptions | dict[str, Any] | None = None,
         optimizer: OptimizerFactory = torch.optim.Adam,
         lr_scheduler: SchedulerFactory | None = None,
+        init_from: str | None = None,
+        freeze: Sequence[str] | str = (),
     ) -> None:
         arguments = dict(locals())
         processor = as_processor(processor, VectorProcessor)
-        super().__init__(processor=processor, optimizer=optimizer, lr_scheduler=lr_scheduler)
+        super().__init__(
+            processor=processor, optimizer=optimizer, lr_scheduler=lr_scheduler, init_from=init_from, freeze=freeze
+        )
         self.save_hyperparameters(self.plain_arguments(arguments, processor), logger=False)
         self.processor: VectorProcessor = processor
         self.task: Task
@@ -64,6 +71,17 @@ class VectorClassifier(ZooModel):
             dropout=dropout,
             activation=activation,
         )
+
+    def parts(self) -> dict[str, list[nn.Module]]:
+        """Return the hidden layers and the last linear layer."""
+        *hidden, head = self.network.layers
+        return {"encoder": hidden, "head": [head]}
+
+    def vocabularies(self) -> dict[str, tuple[Vocabulary | None, ...]]:
+        """Return the labels, or the names of the numbers, behind the outputs."""
+        names = self.processor.targets if self.processor.labels is None else self.processor.labels
+        head = f"network.layers.{len(self.network.layers) - 1}"
+        return dict.fromkeys((f"{head}.weight", f"{head}.bias"), (Vocabulary.of_labels(names),))
 
     def forward(self, batch: VectorBatch) -> Tensor:
         """Return logits [B, C], or numbers [B, O] in normalised units."""

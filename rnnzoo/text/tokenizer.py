@@ -165,6 +165,14 @@ class Tokenizer:
         return self._tokenizer.decode([number for number in ids if number != PAD_ID], skip_special_tokens=False)
 
     @property
+    def kind(self) -> str:
+        """What a token is: one of `KINDS`."""
+        model = self._tokenizer.model
+        if isinstance(model, models.BPE):
+            return "bytes" if model.byte_fallback else "bpe"
+        return "characters" if isinstance(self._tokenizer.pre_tokenizer, pre_tokenizers.Split) else "words"
+
+    @property
     def split(self) -> str | None:
         """How texts are split into words, one of `SPLITS`; None for other tokens, whose texts join without a gap."""
         found = {pre_tokenizers.WhitespaceSplit: "whitespace", pre_tokenizers.Whitespace: "punctuation"}
