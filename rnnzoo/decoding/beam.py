@@ -49,7 +49,7 @@ class BeamLoop(SearchLoop):
     def enough(self, log_probabilities: Tensor) -> Tensor:
         """Say which rows are done; see the class."""
         size = 1 if self.options.method == "greedy" else self.options.beam_size
-        penalties = self.options.length_penalties(self.rows.limits.most + 1)
+        penalties = self.options.length_penalties((self.rows.limits.most + 1).to(log_probabilities.dtype))
         bound = log_probabilities.amax(1) / penalties  # [b]
         found = self.rows.found
         worst = found.scores.masked_fill(~found.finished, IMPOSSIBLE).amin(1)

@@ -101,7 +101,7 @@ class SearchOptions:
         >>> SearchOptions(alpha=2.0).length_penalties(torch.tensor([1, 7]))
         tensor([1., 4.])
         """
-        lengths = lengths.clamp(min=1).float()
+        lengths = lengths.clamp(min=1)
         if self.length_penalty == "none":
             return torch.ones_like(lengths)
         if self.length_penalty == "mean":
@@ -110,7 +110,7 @@ class SearchOptions:
 
     def scores(self, log_probabilities: Tensor, lengths: Tensor, coverage: Tensor | None) -> Tensor:
         """Return the scores of hypotheses with `lengths` [...] and summed attention weights `coverage` [..., S]."""
-        scores = log_probabilities / self.length_penalties(lengths)
+        scores = log_probabilities / self.length_penalties(lengths.to(log_probabilities.dtype))
         if coverage is not None and self.coverage_penalty > 0:
             covered = torch.where(coverage > 0, coverage, 1.0).clamp(max=1.0)
             scores = scores + self.coverage_penalty * covered.log().sum(-1)

@@ -14,6 +14,7 @@ from rnnzoo.decoding.options import SearchOptions
 from rnnzoo.state import State, map_state, select_rows, where
 
 BLOCK = 128  # steps of noise that are drawn at once
+NUCLEUS = 256  # the most probable tokens that are tried before all are sorted for top-p
 
 
 class SampleLoop(SearchLoop):
@@ -75,21 +76,28 @@ class SampleLoop(SearchLoop):
 
     def _draw(self, logits: Tensor) -> Tensor:
         """Draw a token for each slot [b, K], where none is possible any of them."""
-        options = self.options
-        values, ids = logits / options.temperature, None
-        if options.top_k > 0:
-            values, ids = values.topk(min(options.top_k, values.shape[2]))
-        elif options.top_p < 1:
-            values, ids = values.sort(dim=2, descending=True, stable=True)
-        probabilities = values.softmax(2)
-        if options.top_p < 1:
-            above = probabilities.cumsum(2) - probabilities  # what the more probable ones have together
-            probabilities = probabilities.masked_fill(above >= options.top_p, 0.0)
+        probabilities, ids = self._candidates(logits / self.options.temperature)  # [b, K, c]
         sums = probabilities.cumsum(2)
         noise = self._numbers().to(sums).clamp(max=1 - torch.finfo(sums.dtype).eps)
         beyond = (sums > (noise * sums[..., -1]).unsqueeze(2)) & (probabilities > 0)
         places = beyond.byte().argmax(2)  # the first
         return places if ids is None else ids.gather(2, places.unsqueeze(2)).squeeze(2)
+
+    def _candidates(self, logits: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the probabilities [b, K, c] to draw from, and the tokens they belong to; None where c is V."""
+        options, vocabulary = self.options, logits.shape[2]
+        if options.top_k == 0 and options.top_p == 1:
+            return logits.softmax(2), None
+        count = min(options.top_k or NUCLEUS, vocabulary)
+        best, ids = logits.topk(count)
+        whole = best if options.top_k > 0 else logits
+        probabilities = (best - whole.logsumexp(2, keepdim=True)).exp()
+        if options.top_p < 1:
+            if options.top_k == 0 and count < vocabulary and bool((probabilities.sum(2) < options.top_p).any()):
+                probabilities, ids = logits.softmax(2).sort(dim=2, descending=True, stable=True)
+            above = probabilities.cumsum(2) - probabilities  # what the more probable ones have together
+            probabilities = probabilities.masked_fill(above >= options.top_p, 0.0)
+        return probabilities, ids
 
     def _numbers(self) -> Tensor:
         """Return the noise of this step [b, K], uniform in [0, 1)."""
