@@ -68,8 +68,8 @@ class TextMetric(ZooMetric):
         parts = self.lines if isinstance(self.lines, list) else [self.lines]
         text = "".join(part.cpu().numpy().tobytes().decode() for part in parts)
         rows = sorted(json.loads(line) for line in text.splitlines())  # [number, hypothesis, references]
-        found = {number: TextSample(number, hypothesis, tuple(texts)) for number, hypothesis, texts in reversed(rows)}
-        return list(found.values())[::-1]
+        found = {number: TextSample(number, hypothesis, tuple(texts)) for number, hypothesis, texts in rows}
+        return list(found.values())
 
     def compute(self) -> dict[str, Tensor]:
         """Return the values by name, over the samples of all processes."""

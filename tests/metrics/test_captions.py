@@ -263,7 +263,7 @@ WORDS = {
     "man/woman and/or child.Another one , the dogs' toys": "man/woman and/or child.another one the dogs toys",
     "A dog,cat and 3,4": "a dog cat and 3,4",
     "the no. 5 player. No.": "the no. 5 player no",
-    "See http://x.com/y or mail a@b.com, @user": "see http://x.com/y or mail a@b.com @user",
+    "See http://x.com/y or mail a@b.com to @user": "see http://x.com/y or mail a@b.com to @user",
     "naïve café Mädchen 犬": "naïve café mädchen 犬",
 }
 

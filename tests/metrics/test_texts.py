@@ -159,6 +159,15 @@ def test_states_put_together_as_processes_do_give_the_value_of_all(name):
         assert values_of(whole) == feed(name, samples)
 
 
+@pytest.mark.parametrize("name", ["SacreBleu", "CaptionScores"])
+def test_without_samples_there_is_something_to_gather(name):
+    metric = getattr(metrics, name)()
+    for _ in range(2):
+        assert [(part.shape, part.dtype) for part in metric.lines] == [((0,), torch.uint8)]
+        metric.update(*collate(draw(5)))
+        metric.reset()
+
+
 def test_samples_come_back_as_they_went_in():
     odd = ['tab\t, "quotes", \\ and \n newlines', "ß 犬 \N{GRINNING FACE}", "\u2028 \x85 \x0b \x00", "\ud800", ""]
     metric = metrics.SacreBleu()
