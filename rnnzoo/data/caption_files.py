@@ -127,6 +127,8 @@ def caption_format(path: Path) -> str:
     """Return the format of a file of captions, by its name and, for text, by its first line."""
     if path.suffix == ".json":
         return "karpathy"
+    if "token" in path.name.lower():
+        return "flickr"
     known = format_of(path)
     if known in TABLES:
         return str(known)

@@ -126,8 +126,7 @@ class CaptionData(ZooData):
         self.images, self.captions = images, captions
         self.tokenizer_options = tokenizer
         self.image_size, self.resize, self.preprocessor = image_size, resize, preprocessor
-        if image_size is not None:
-            ImageOptions(image_size, resize)  # refuses what cannot be, before anything is read
+        ImageOptions(1 if image_size is None else image_size, resize)  # refuses what cannot be before anything is read
         self.max_length = max_length
         self.skip_corrupt = skip_corrupt
         self._encoder: tuple[Encode, str] | None = None

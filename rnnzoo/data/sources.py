@@ -204,7 +204,10 @@ def file_rows(path: Path, format: str, names: Sequence[str] | None) -> Iterator[
 
 
 def dataset_rows(table: datasets.Dataset, where: str) -> Iterator[tuple[str, Row]]:
-    """Yield the rows of a data set, class numbers as their names."""
+    """Yield the rows of a data set, class numbers as their names, and images as ``{"bytes", "path"}``."""
+    for name, feature in table.features.items():
+        if isinstance(feature, datasets.Image):
+            table = table.cast_column(name, datasets.Image(decode=False))
     namers = {name: class_namer(feature) for name, feature in table.features.items()}
     for place, row in enumerate(table):
         yield f"{where}, row {place}", {name: namers[name](value) for name, value in row.items()}

@@ -237,7 +237,7 @@ def test_pickled_weights_are_not_read(pretrained):
 
 
 def test_an_image_size_that_the_network_does_not_take(pretrained):
-    with pytest.raises(InputError, match="expected one that takes images of 2 × 2, got .*; choose another --data"):
+    with pytest.raises(InputError, match=r"expected one that takes images of 2 × 2, got .*; choose another --data"):
         ImageEncoder(name=pretrained("swin"), image_size=2)
 
 

@@ -157,7 +157,7 @@ def test_a_sample_without_an_image():
 
 @pytest.mark.parametrize("captions", ["a dog", [], [3], 3])
 def test_captions_that_are_none(captions):
-    with pytest.raises(InputError, match="^row 3"):
+    with pytest.raises(InputError, match=r"^row 3"):
         processor().encode({"image": picture(0), "captions": captions, "name": "row 3"})
 
 
@@ -169,11 +169,11 @@ def test_half_a_surrogate_pair():
 def test_a_broken_image_is_named(tmp_path):
     (tmp_path / "half.png").write_bytes(png(picture(0, 30))[:200])
     made = processor()
-    with pytest.raises(InputError, match="half.png: expected a whole image"):
+    with pytest.raises(InputError, match=r"half.png: expected a whole image"):
         batch_of(made, [{"image": picture(0)}, {"image": str(tmp_path / "half.png")}])
-    with pytest.raises(InputError, match="^train, row 7: expected an image"):
+    with pytest.raises(InputError, match=r"^train, row 7: expected an image"):
         batch_of(made, [{"image": b"no image", "name": "train, row 7"}])
-    with pytest.raises(InputError, match="^sample 1: expected an image"):
+    with pytest.raises(InputError, match=r"^sample 1: expected an image"):
         batch_of(made, [{"image": picture(0)}, {"image": b"no image"}])
 
 

@@ -160,7 +160,7 @@ def test_an_image_of_the_right_size_is_left_as_it_is():
 def test_truncated_files_are_named(tmp_path, kind, cut):
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 30, 3), np.uint8))
     (tmp_path / "half.img").write_bytes(saved(noise, kind)[:cut])
-    with pytest.raises(InputError, match="half.img: expected a") as error:
+    with pytest.raises(InputError, match=r"half.img: expected a") as error:
         read_image(tmp_path / "half.img", "sample 3")
     assert "\n" not in str(error.value)
     assert "BytesIO" not in str(error.value)
@@ -207,7 +207,7 @@ def test_a_member_that_is_not_there_and_a_zip_that_is_none(tmp_path):
     ],
 )
 def test_arrays_that_are_no_images(value):
-    with pytest.raises(InputError, match="^row 4: expected an"):
+    with pytest.raises(InputError, match=r"^row 4: expected an"):
         read_image(value, "row 4")
 
 
@@ -243,7 +243,7 @@ def test_a_preprocessor_is_read(tmp_path):
 def test_a_preprocessor_that_is_not_there(tmp_path):
     with pytest.raises(InputError, match=r"preprocessor_config.json: expected JSON of a vision model"):
         read_preprocessor(str(tmp_path))
-    with pytest.raises(InputError, match="data.preprocessor no/such-model: expected a folder"):
+    with pytest.raises(InputError, match=r"data.preprocessor no/such-model: expected a folder"):
         read_preprocessor("no/such-model")
 
 
