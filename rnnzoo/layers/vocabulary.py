@@ -133,9 +133,14 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         return total
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> Any:
-        """Scale what the forward pass found."""
+        """Scale what the forward pass found.
+
+        Raises:
+            RuntimeError: with `create_graph`, for a second derivative would silently lack this part.
+        """
+        if torch.is_grad_enabled():
+            raise RuntimeError("the chunked loss cannot be differentiated twice: do not use create_graph=True")
         grads = [None if each is None else each * grad_output.to(each.dtype) for each in ctx.saved_tensors]
         return (*grads, None, None)
 
