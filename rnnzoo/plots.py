@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+IMAGES_PER_ROW = 6
+DARKEST = 0.15  # how bright a place is that the decoder did not look at
 LARGEST_WITH_NUMBERS = 20  # classes up to which the cells of a confusion matrix carry their counts
 
 
@@ -105,6 +107,42 @@ def attention_matrix(
     axes.xaxis.set_ticks_position("top")
     axes.xaxis.set_label_position("top")
     figure.colorbar(image, fraction=0.046, label="attention")
+    figure.savefig(target, dpi=120)
+
+
+def attention_over_image(
+    image: Any, words: Sequence[str], weights: Sequence[Sequence[float]], grid: tuple[int, int], target: Path
+) -> None:
+    """Draw an image once as it is, and once for each word, bright where the decoder looked when it put out the word.
+
+    Args:
+        image: [Y, X, 3] of 0 … 255.
+        words: T words.
+        weights: [T, L], the weights of the places of the grid row by row; each row is scaled to its own largest.
+        grid: rows and columns of the grid.
+        target: the PNG file.
+    """
+    import numpy as np
+    from PIL import Image
+
+    pixels = np.asarray(image, dtype=np.float32)
+    height, width = pixels.shape[:2]
+    columns = min(IMAGES_PER_ROW, len(words) + 1)
+    rows = -(-(len(words) + 1) // columns)
+    figure = new_figure(1.7 * columns, 1.95 * rows)
+    for place, word in enumerate(["", *words]):
+        axes: Any = figure.add_subplot(rows, columns, place + 1)
+        shown = pixels
+        if place > 0:
+            map_ = np.asarray(weights[place - 1], dtype=np.float32).reshape(grid)
+            map_ = map_ / max(float(map_.max()), 1e-9)
+            smooth = Image.fromarray(map_).resize((width, height), Image.Resampling.BILINEAR)
+            light = np.asarray(smooth, dtype=np.float32)[..., None]  # [Y, X, 1]
+            shown = pixels * (DARKEST + (1 - DARKEST) * light)
+        axes.imshow(shown.clip(0, 255).astype(np.uint8))
+        largest = f" {max(weights[place - 1]):.2f}" if place > 0 else ""
+        axes.set_title(f"{word}{largest}", fontsize=9)
+        axes.set_axis_off()
     figure.savefig(target, dpi=120)
 
 

@@ -5,8 +5,10 @@ A new model wants a `ModelCase`, a new recipe a `RecipeCase`; a case without one
 
 from __future__ import annotations
 
+import io
 import json
 import lzma
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,6 +73,22 @@ MODELS = {
         arguments={"hidden_size": 8},
         metrics=("loss", "mae", "rmse", "r2"),
         answer="frames",
+    ),
+    "Captioner": ModelCase(
+        pattern="one_to_many",
+        data="CaptionData",
+        task="scenes",
+        arguments={"hidden_size": 8, "words": {"size": 6}, "image": {"channels": [8, 8]}},
+        metrics=("loss", "bleu1", "bleu4", "rouge_l", "cider_d", "exact_match"),
+        answer="caption",
+    ),
+    "Translator": ModelCase(
+        pattern="encoder_decoder",
+        data="TranslationData",
+        task="dates",
+        arguments={"hidden_size": 8, "words": {"size": 6}, "search": {"beam_size": 2, "max_length": 8}},
+        metrics=("loss", "bleu", "chrf", "exact_match"),
+        answer="translation",
     ),
     "LanguageModel": ModelCase(
         pattern="next_step",
@@ -156,6 +174,23 @@ def write_sensors(folder: Path) -> None:
         (folder / name).write_text(header + rows, encoding="utf-8")
 
 
+def write_photos(folder: Path) -> None:
+    """Flickr8k: captions, lists of the images of each split, and images in a zip."""
+    from PIL import Image
+
+    with zipfile.ZipFile(folder / "images.zip", "w") as archive:
+        lines = []
+        for place, split in enumerate(["train", "train", "train", "dev", "test"]):
+            name = f"{place}.jpg"
+            file = io.BytesIO()
+            Image.new("RGB", (16, 16), (50 * place, 100, 100)).save(file, "JPEG")
+            archive.writestr(name, file.getvalue())
+            lines += [f"{name}#{number}\tA dog runs on grass number {number} .\n" for number in range(5)]
+            with (folder / f"Flickr_8k.{split}Images.txt").open("a", encoding="utf-8") as listed:
+                listed.write(f"{name}\n")
+    (folder / "Flickr8k.token.txt").write_text("".join(lines), encoding="utf-8")
+
+
 def write_parallel(folder: Path) -> None:
     """Multi30k: a file for each language and split, and a test split with its year."""
     texts = {"en": "A man's T-shirt.\nTwo dogs run.\n", "de": "Das T-Shirt eines Mannes.\nZwei Hunde laufen.\n"}
@@ -163,6 +198,9 @@ def write_parallel(folder: Path) -> None:
         for language, text in texts.items():
             (folder / f"{name}.{language}").write_text(text * 6, encoding="utf-8")
 
+
+# No weights are fetched: a small network from scratch in the place of a pretrained one.
+SCRATCH = ["--model.image.name", "small_cnn", "--data.preprocessor", "null", "--data.image_size", "16"]
 
 RECIPES = {
     "encoder_decoder/dates": RecipeCase("Translator", "TranslationData"),
@@ -179,6 +217,10 @@ RECIPES = {
     "many_to_one/sst2": RecipeCase("SequenceClassifier", "TextClassificationData", write_tsv),
     "many_to_one/topic_chains": RecipeCase("SequenceClassifier", "TextClassificationData"),
     "next_step/markov_text": RecipeCase("LanguageModel", "LanguageData"),
+    "one_to_many/flickr8k": RecipeCase("Captioner", "CaptionData", write_photos, SCRATCH),
+    "one_to_many/flickr8k_hard": RecipeCase("Captioner", "CaptionData", write_photos, SCRATCH),
+    "one_to_many/flickr8k_soft": RecipeCase("Captioner", "CaptionData", write_photos, SCRATCH),
+    "one_to_many/scenes": RecipeCase("Captioner", "CaptionData"),
     "one_to_one/gaussians": RecipeCase("VectorClassifier", "VectorData"),
     "one_to_one/occupancy": RecipeCase("VectorClassifier", "VectorData", write_sensors),
 }

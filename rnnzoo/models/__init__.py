@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rnnzoo.registry import Registry
 
 if TYPE_CHECKING:
+    from rnnzoo.models.captioner import Captioner
     from rnnzoo.models.frame_labeller import FrameLabeller
     from rnnzoo.models.language_model import LanguageModel
     from rnnzoo.models.sequence_classifier import SequenceClassifier
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MODELS",
+    "Captioner",
     "FrameLabeller",
     "LanguageModel",
     "SequenceClassifier",
@@ -55,6 +57,12 @@ MODELS.add(
     "rnnzoo.models.language_model:LanguageModel",
     "the next token of running text: characters, bytes, words or byte pairs; generates text",
     pattern="next_step",
+)
+MODELS.add(
+    "Captioner",
+    "rnnzoo.models.captioner:Captioner",
+    "a sentence about an image: soft, hard, top-down or no attention over a grid of features",
+    pattern="one_to_many",
 )
 MODELS.add(
     "Translator",
