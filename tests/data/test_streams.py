@@ -28,6 +28,7 @@ def complaint(text, kind, format, **options):
     ("kind", "expected"),
     [
         ("text_classification", [{"text": "1 2"}, {"text": ""}, {"text": "3,4"}]),
+        ("translation", [{"source": "1 2"}, {"source": ""}, {"source": "3,4"}]),
         ("tagging", [{"tokens": ["1", "2"]}, {"tokens": []}, {"tokens": ["3,4"]}]),
         ("vectors", [{"vector": [1.0, 2.0]}, {"vector": []}, {"vector": [3.0, 4.0]}]),
     ],
