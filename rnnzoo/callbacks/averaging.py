@@ -47,12 +47,18 @@ class NonMonotonicAverage(Callback):
         self.patience = patience
         self.metric = metric
         self.mode = mode
-        self._forget()
+        self.values: list[float] = []  # of the metric, negated if higher is better
+        self.started = False
+        self.steps = 0  # in the average
+        self.average: dict[str, Tensor] = {}
+        self.own: dict[str, Tensor] = {}  # the model's own weights, as long as it has the averaged ones
+        self._seen = 0  # optimizer steps
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Start anew; the state of a checkpoint is loaded after this."""
         if stage == "fit":
-            self._forget()
+            self.values, self.average, self.own = [], {}, {}
+            self.started, self.steps = False, 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Bring the average to where the weights are, and look from which step on to count."""
@@ -139,14 +145,6 @@ class NonMonotonicAverage(Callback):
         if self.average and not self.own:
             self.own = own_weights(pl_module, self.average)
             copy_into(pl_module, self.average)
-
-    def _forget(self) -> None:
-        self.values: list[float] = []  # of the metric, negated if higher is better
-        self.started = False
-        self.steps = 0  # in the average
-        self.average: dict[str, Tensor] = {}
-        self.own: dict[str, Tensor] = {}  # the model's own weights, as long as it has the averaged ones
-        self._seen = 0  # optimizer steps
 
 
 def own_weights(module: torch.nn.Module, names: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -24,7 +24,7 @@ from rnnzoo.metrics.language import LanguageModelLoss
 from rnnzoo.models.base import OptimizerFactory, SchedulerFactory, ZooModel, as_processor
 from rnnzoo.models.encoder import build_recurrent, build_words
 from rnnzoo.models.generation import READ_STEPS, stream_text
-from rnnzoo.models.losses import Objective
+from rnnzoo.models.losses import Objective, activation_penalty
 from rnnzoo.models.options import RecurrentOptions, Regularisation, WordOptions, as_options
 from rnnzoo.processors.language import LanguageProcessor
 from rnnzoo.state import State
@@ -64,7 +64,8 @@ class LanguageModel(ZooModel):
         one_hot: read tokens as one-hot vectors instead of learnt ones.
         words: how tokens become vectors.
         recurrent: further options of the recurrent layers, which run forward only whatever `bidirectional` says.
-        regularisation: dropouts that differ from `dropout`, and further means against overfitting.
+        regularisation: dropouts that differ from `dropout`, penalties on activations; see `Regularisation` for where
+            the other means of AWD-LSTM are (weight drop, embedding dropout, averaged weights).
         optimizer: builds the optimizer from the parameters.
         lr_scheduler: builds the scheduler from the optimizer.
 
@@ -145,9 +146,15 @@ class LanguageModel(ZooModel):
         return Read(self._drop(raw, self.regularisation.output_dropout), raw, state)
 
     def objective(self, outputs: Read, batch: StreamBatch) -> Objective:
-        """Return the cross-entropy in nats of the next tokens, and their number."""
-        total = self.head.loss(outputs.hidden, batch.targets)
-        return Objective(total, (batch.targets >= 0).sum().to(total.dtype))
+        """Return the cross-entropy in nats of the next tokens with the activation penalties, and the tokens' number.
+
+        The penalties are in ``train/loss``, which is what is minimised, and in no loss of an evaluation.
+        """
+        options, valid = self.regularisation, batch.targets >= 0  # [B, T]
+        total = self.head.loss(outputs.hidden, batch.targets) + activation_penalty(
+            outputs.raw, outputs.hidden, valid, alpha=options.alpha, beta=options.beta, resets=batch.resets
+        )
+        return Objective(total, valid.sum().to(total.dtype))
 
     def build_metrics(self) -> dict[str, Any]:
         """Nats and perplexity per token, bits per character, perplexity per word."""

@@ -94,24 +94,38 @@ class LossOptions:
 
 @dataclass(frozen=True)
 class Regularisation:
-    """Means against overfitting of a language model.
+    """Means against overfitting of a language model: those of AWD-LSTM (Merity, Keskar & Socher 2018), for any cell.
+
+    The others are where they act: `RecurrentOptions.weight_drop` on recurrent weights and
+    `RecurrentOptions.locked_dropout`, which gives all three dropouts here one mask a chunk;
+    `WordOptions.embedding_dropout` on rows of the token table; `rnnzoo.callbacks.averaging.NonMonotonicAverage`
+    among the Trainer's callbacks for NT-ASGD.
 
     Args:
         input_dropout: dropout on token vectors; None takes the model's `dropout`.
         hidden_dropout: dropout between recurrent layers; likewise.
         output_dropout: dropout before the logits; likewise.
+        alpha: weight of activation regularisation, the mean square of what the head is given.
+        beta: weight of temporal activation regularisation, the mean square of the difference of the outputs of the
+            last layer at two steps that follow each other.
     """
 
     input_dropout: float | None = None
     hidden_dropout: float | None = None
     output_dropout: float | None = None
+    alpha: float = 0.0
+    beta: float = 0.0
 
     def filled(self, dropout: float) -> Regularisation:
         """Return these options with `dropout` where a dropout is left out.
 
         Raises:
-            InputError: for a share outside [0, 1).
+            InputError: for a share outside [0, 1), or a weight below 0.
         """
+        for name in ("alpha", "beta"):
+            weight = getattr(self, name)
+            if weight < 0:
+                raise InputError(f"model.regularisation.{name}", expected="a weight of at least 0", got=str(weight))
         names = ("input_dropout", "hidden_dropout", "output_dropout")
         shares = {name: dropout if getattr(self, name) is None else getattr(self, name) for name in names}
         for name, share in shares.items():

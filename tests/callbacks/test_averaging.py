@@ -306,7 +306,7 @@ torch.save([average.steps, model.layer.weight.detach(), own], f"rank{{model.glob
 @pytest.mark.slow
 def test_two_processes_have_the_same_average(tmp_path):
     (tmp_path / "train.py").write_text(PROGRAM.format(paths=[str(Path(__file__).parent)]))
-    subprocess.run([sys.executable, "train.py"], check=True, capture_output=True, cwd=tmp_path, timeout=120)
+    subprocess.run([sys.executable, "train.py"], check=True, capture_output=True, cwd=tmp_path, timeout=300)
     (steps, average, own), other = (torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2))
     assert steps == other[0] == 3 * BATCHES // 2
     assert torch.equal(average, other[1])

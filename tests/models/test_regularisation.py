@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
+from catalogue import CELLS
+from lightning.pytorch import Trainer
 
+from rnnzoo.cells.wrappers import drop_weights
+from rnnzoo.data import LanguageData, TranslationData
+from rnnzoo.errors import InputError
+from rnnzoo.models import LanguageModel, Translator
 from rnnzoo.models.losses import activation_penalty
+from rnnzoo.models.options import Regularisation
+
+torch.set_num_threads(1)
+pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning warns of small data
 
 B, T, H = 3, 5, 4
 
@@ -70,3 +88,170 @@ def test_narrow_outputs_are_summed_in_float32():
     assert found.dtype == torch.float32
     found.backward()
     assert raw.grad.dtype == torch.bfloat16
+
+
+ALL = {
+    "recurrent": {"weight_drop": 0.5, "locked_dropout": True},
+    "words": {"size": 6, "embedding_dropout": 0.5},
+    "regularisation": {
+        "input_dropout": 0.3, "hidden_dropout": 0.3, "output_dropout": 0.3, "alpha": 2.0, "beta": 1.0,
+    },
+}  # fmt: skip
+QUIET = {
+    "accelerator": "cpu", "logger": False, "enable_checkpointing": False, "enable_progress_bar": False,
+    "enable_model_summary": False, "use_distributed_sampler": False, "limit_train_batches": 3,
+    "limit_val_batches": 2, "max_epochs": 1,
+}  # fmt: skip
+DROPPED: dict[str, Any] = {"regularisation": {"input_dropout": 0.5}}
+CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # option → with it, and what it is compared with
+    "weight_drop": ({"recurrent": {"weight_drop": 0.5}}, {}),
+    "embedding_dropout": ({"words": {"size": 6, "embedding_dropout": 0.5}}, {}),
+    "locked_dropout": ({**DROPPED, "recurrent": {"locked_dropout": True}}, DROPPED),
+    **{
+        name: ({"regularisation": {name: 0.5}}, {})
+        for name in ("input_dropout", "hidden_dropout", "output_dropout", "alpha", "beta")
+    },
+}
+
+
+@cache
+def language_data():
+    return LanguageData(synthetic="markov_text", limit=2000, batch_size=4, chunk_length=10)
+
+
+@cache
+def chunk():
+    """Return a chunk of text in which a document begins."""
+    data = language_data()
+    data.setup("fit")
+    batch = next(iter(data.train_dataloader()))
+    resets = batch.resets.clone()
+    resets[1, 4] = True
+    return batch._replace(resets=resets)
+
+
+def language_model(cell="lstm", **options):
+    torch.manual_seed(0)
+    options = {"words": {"size": 6}, **options}
+    model = LanguageModel(processor=language_data().processor, cell=cell, hidden_size=8, num_layers=2, **options)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(3)  # so that every option shows
+    return model
+
+
+def training_loss(model):
+    batch = chunk()
+    torch.manual_seed(1)
+    return model.objective(model(batch), batch).total
+
+
+def reported_loss(model):
+    metrics = model.build_metrics()
+    with torch.no_grad():
+        model.update_metrics(metrics, model(chunk()), chunk())
+    return float(metrics["loss"].compute()["loss"])
+
+
+def test_every_means_is_tested():
+    assert {field.name for field in dataclasses.fields(Regularisation)} < CHANGES.keys()
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("name", CHANGES)
+def test_each_means_changes_training_and_nothing_else(cell, name):
+    options, before = CHANGES[name]
+    model, plain = language_model(cell, **options), language_model(cell, **before)
+    assert model.state_dict().keys() == plain.state_dict().keys()
+    loss = training_loss(model)
+    assert torch.equal(loss, training_loss(model))  # from the same random numbers
+    assert not torch.allclose(loss, training_loss(plain), rtol=1e-5)
+    loss.backward()
+    assert all(parameter.grad.abs().max() > 0 for parameter in model.parameters())
+    model.eval(), plain.eval()
+    assert reported_loss(model) == reported_loss(plain) == reported_loss(model)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_chunk_with_a_new_document_inside_has_one_mask(cell, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        "rnnzoo.layers.recurrent.drop_weights", lambda *given: drawn.append(given) or drop_weights(*given)
+    )
+    training_loss(language_model(cell, recurrent={"weight_drop": 0.5}))
+    assert len(drawn) == 2  # one for each layer
+
+
+def test_penalties_take_what_the_head_is_given_and_the_raw_outputs():
+    model = language_model(regularisation={"output_dropout": 0.5, "alpha": 2.0, "beta": 3.0})
+    outputs = model(chunk())
+    valid = chunk().targets >= 0
+    plain = model.head.loss(outputs.hidden, chunk().targets)
+    penalty = activation_penalty(outputs.raw, outputs.hidden, valid, alpha=2.0, beta=3.0, resets=chunk().resets)
+    total, items = model.objective(outputs, chunk())
+    torch.testing.assert_close(total, plain + penalty)
+    assert items == valid.sum()
+    assert outputs.hidden.eq(0).any()
+    assert not outputs.raw.eq(0).any()
+
+
+@pytest.mark.parametrize("name", ["alpha", "beta"])
+def test_weights_below_zero_are_refused(name):
+    with pytest.raises(InputError, match=rf"model\.regularisation\.{name}: expected a weight of at least 0"):
+        language_model(regularisation={name: -1.0})
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_all_means_at_once_in_a_training_and_a_copy_of_the_model(cell, precision):
+    model = language_model(cell, **ALL)
+    trainer = Trainer(**QUIET, precision=precision)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    trainer.fit(model, datamodule=language_data())
+    after = model.state_dict()
+    assert after.keys() == before.keys()
+    assert all(not torch.equal(after[name], value) for name, value in before.items())
+    twin = copy.deepcopy(model)
+    assert reported_loss(twin.eval()) == reported_loss(model.eval())
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_decoding_step_by_step_in_training_draws_once_a_batch(cell, monkeypatch):
+    data = TranslationData(synthetic="dates", limit=40)
+    data.setup("fit")
+    model = Translator(
+        processor=data.processor, cell=cell, hidden_size=8, input_feeding=True,
+        words={"size": 6, "embedding_dropout": 0.5}, recurrent={"weight_drop": 0.5},
+    )  # fmt: skip
+    drawn = []
+    monkeypatch.setattr(
+        "rnnzoo.layers.recurrent.drop_weights", lambda *given: drawn.append(given) or drop_weights(*given)
+    )
+    batch = next(iter(data.train_dataloader()))
+    model.objective(model(batch), batch).total.backward()
+    assert len(drawn) == 3  # both directions of the encoder, and the decoder
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+PROGRAM = """
+import sys, torch, warnings
+warnings.filterwarnings("ignore")
+sys.path[:0] = {paths!r}
+import test_regularisation as t
+model = t.language_model(**t.ALL)
+t.Trainer(**t.QUIET, devices=2, strategy="ddp").fit(model, datamodule=t.language_data())
+torch.save([model.state_dict(), model.results["val"]["loss"]], f"rank{{model.global_rank}}.pt")
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_stay_the_same_with_masks_of_their_own(tmp_path):
+    here = Path(__file__).parent
+    (tmp_path / "train.py").write_text(PROGRAM.format(paths=[str(here), str(here.parent)]))
+    subprocess.run([sys.executable, "train.py"], check=True, capture_output=True, cwd=tmp_path, timeout=300)
+    (one, loss), (other, same) = (torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2))
+    assert loss == same
+    assert one.keys() == other.keys() == language_model().state_dict().keys()
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+    start = language_model(**ALL).state_dict()
+    assert all(not torch.equal(value, start[name]) for name, value in one.items())
