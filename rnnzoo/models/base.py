@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -192,8 +192,9 @@ class ZooModel(LightningModule, ABC):
             if name not in parts:
                 raise unknown_name("model.freeze", name, parts)
             self.frozen = tuple(dict.fromkeys([*self.frozen, name]))
-            for module in parts[name]:
-                module.requires_grad_(False)
+            for parameter in chain(*(module.parameters() for module in parts[name])):
+                parameter.requires_grad_(False)
+                parameter.grad = None
         if self.frozen and not any(parameter.requires_grad for parameter in self.parameters()):
             raise InputError(
                 "model.freeze", expected="a part that is left to train", got=f"all parts frozen: {', '.join(parts)}"

@@ -50,10 +50,12 @@ class WarmStart(NamedTuple):
         return sum(each.new for each in self.tensors)
 
     def table(self) -> str:
-        """Return an aligned table: a row a module, with how many numbers were loaded, remapped and are new, and why."""
+        """Return an aligned table: how many numbers of each module were loaded, remapped and are new, and why.
+
+        Modules inside another share a row if the same is to be said of all.
+        """
         rows = [["module", "loaded", "remapped", "new", "why"]]
-        for module, group in itertools.groupby(self.tensors, lambda each: split_place(each.place)[0]):
-            tensors = list(group)
+        for module, tensors in gathered(self.tensors):
             counts = [[each.loaded, each.remapped, each.new] for each in tensors]
             rows.append([module, *(f"{sum(column):,}" for column in zip(*counts, strict=True)), reasons(tensors)])
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -259,6 +261,19 @@ def split_place(place: str) -> tuple[str, str]:
     """
     module, _, name = place.rpartition(".")
     return module, name
+
+
+def gathered(tensors: Sequence[Carried]) -> list[tuple[str, list[Carried]]]:
+    """Return tensors by the first two parts of their places if the same holds for all of these, else by module."""
+    found: list[tuple[str, list[Carried]]] = []
+    for stem, group in itertools.groupby(tensors, lambda each: ".".join(split_place(each.place)[0].split(".")[:2])):
+        inside = list(group)
+        if len({(each.why, each.new > 0) for each in inside}) == 1:
+            found.append((stem, inside))
+            continue
+        modules = itertools.groupby(inside, lambda each: split_place(each.place)[0])
+        found += [(module, list(those)) for module, those in modules]
+    return found
 
 
 def shape(tensor: Tensor) -> str:
