@@ -43,9 +43,13 @@ class Scenes(SyntheticTask):
     def draw(self, random: np.random.Generator) -> Sample:
         """Draw two different things, a relation and places, then the picture."""
         first, second = draw_things(random)
-        relation = str(random.choice(list(RELATIONS)))
+        relation = list(RELATIONS)[random.integers(len(RELATIONS))]
         radii = random.uniform(*RADIUS, size=2)
-        along = [random.uniform(radii[0] + 1, SIZE / 2 - 3), random.uniform(SIZE / 2 + 3, SIZE - radii[1] - 1)]
+        half = SIZE / 2  # each thing keeps to its own
+        along = [
+            random.uniform(radii[0] + 1, half - radii[0] - 0.5),
+            random.uniform(half + radii[1], SIZE - radii[1] - 1),
+        ]
         # Nearer on the other axis than on this: no scene is left of and above in equal measure.
         middle = random.uniform(9, SIZE - 9)
         across = [float(np.clip(middle + random.uniform(-2, 2), radius + 1, SIZE - radius - 1)) for radius in radii]
@@ -62,8 +66,10 @@ class Scenes(SyntheticTask):
 
 def draw_things(random: np.random.Generator) -> tuple[Thing, Thing]:
     """Return two things that differ in colour or in shape."""
-    places = random.choice(len(COLOURS) * len(SHAPES), size=2, replace=False)
-    first, second = (Thing(list(COLOURS)[place // len(SHAPES)], SHAPES[place % len(SHAPES)]) for place in places)
+    count = len(COLOURS) * len(SHAPES)
+    place = int(random.integers(count))
+    other = (place + int(random.integers(1, count))) % count
+    first, second = (Thing(list(COLOURS)[each // len(SHAPES)], SHAPES[each % len(SHAPES)]) for each in (place, other))
     return first, second
 
 
@@ -83,8 +89,7 @@ def captions(first: Thing, relation: str, second: Thing) -> list[str]:
 
 def mask(shape: str, x: float, y: float, radius: float) -> np.ndarray:
     """Return which pixels [Y, X] belong to a shape around (x, y)."""
-    rows, columns = np.mgrid[:SIZE, :SIZE]
-    right, down = columns - x, rows - y
+    right, down = np.arange(SIZE) - x, (np.arange(SIZE) - y)[:, None]  # [X], [Y, 1]
     if shape == "circle":
         return right**2 + down**2 <= radius**2
     if shape == "square":
@@ -95,5 +100,5 @@ def mask(shape: str, x: float, y: float, radius: float) -> np.ndarray:
 def png(pixels: np.ndarray) -> bytes:
     """Return pixels [Y, X, 3] as a PNG file."""
     file = io.BytesIO()
-    Image.fromarray(pixels.clip(0, 255).round().astype(np.uint8)).save(file, "PNG")
+    Image.fromarray(pixels.clip(0, 255).round().astype(np.uint8)).save(file, "PNG", compress_level=1)
     return file.getvalue()
