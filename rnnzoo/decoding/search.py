@@ -149,7 +149,7 @@ def prepare(
     limits = Limits(forced.to(device), lengths + least, lengths + most)
     banned = torch.tensor(list(suppressed), dtype=torch.long, device=device)
     if options.method == "sample":
-        names = range(rows) if seeds is None else seeds
+        names = [int(each) for each in (range(rows) if seeds is None else seeds)]
         return SampleLoop(decoder, context, options, limits=limits, suppressed=banned, seeds=names)
     return BeamLoop(decoder, context, options, limits=limits, suppressed=banned)
 

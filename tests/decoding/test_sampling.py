@@ -140,3 +140,21 @@ def test_a_stream_yields_at_once():
     for step in range(1, 6):
         next(tokens)
         assert len(decoder.calls) == 2 + step
+
+
+class Silent(ToyDecoder):
+    """Knows nothing to say after the end."""
+
+    def step(self, tokens, state, context):
+        logits, after, weights = super().step(tokens, state, context)
+        logits[(tokens == END) & (state.steps > 0)] = float("nan")
+        return Step(logits, after, weights)
+
+
+@pytest.mark.parametrize("method", ["beam", "sample"])
+def test_what_comes_after_the_end_is_not_looked_at(method):
+    context = make_context(4)
+    options = SearchOptions(method=method, beam_size=6, n_best=6, max_length=8)
+    found, expected = search(Silent(), context, options), search(ToyDecoder(), context, options)
+    for row, other in zip(found, expected, strict=True):
+        assert [(each.tokens, each.score) for each in row] == [(each.tokens, each.score) for each in other]
