@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -110,9 +111,10 @@ def unknown_tokens(cli: ZooCLI) -> dict[str, str]:
     found = {}
     for split in cli.datamodule.describe().split_sizes:
         table = cli.datamodule.encoded(split).table
-        columns = [name for name in ("tokens", "words", "source", "target") if name in table.column_names]
+        columns = [name for name in ("tokens", "words", "source", "target", "captions") if name in table.column_names]
         for column in columns if split != "train" else ():
-            ids = np.concatenate([np.asarray(row, dtype=np.int64) for row in table[column]])
+            rows = chain.from_iterable(table[column]) if column == "captions" else table[column]
+            ids = np.concatenate([np.asarray(row, dtype=np.int64) for row in rows])
             count = int((ids == UNKNOWN_ID).sum())
             name = split if len(columns) == 1 else f"{split} {column}"
             found[name] = f"{count} of {len(ids)} ({100 * count / max(1, len(ids)):.2f} %)"

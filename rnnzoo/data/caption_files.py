@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rnnzoo.data.readers import COMPRESSIONS, Row, decode_lines, open_bytes
+from rnnzoo.data.readers import Row, decode_lines, open_bytes
 from rnnzoo.data.sources import file_rows, find_named, format_of, split_of
 from rnnzoo.errors import InputError, unknown_name
 
@@ -189,9 +189,10 @@ def flickr(lines: Iterable[tuple[int, str]], where: str) -> Iterator[Captioned]:
 def karpathy(path: Path) -> Iterator[Captioned]:
     """Yield the images of JSON as Karpathy's splits have it: ``images[].filename / split / sentences[].raw``."""
     try:
-        raw = b"".join(open_bytes(path)) if path.suffix in COMPRESSIONS else path.read_bytes()
-        images = json.loads(raw)["images"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        images = json.loads(b"".join(open_bytes(path)))["images"]
+    except InputError:
+        raise
+    except (ValueError, KeyError, TypeError) as error:
         raise InputError(str(path), expected="JSON with the key 'images'", got=f"{error}") from error
     for place, image in enumerate(images):
         where = f"{path}, image {place}"

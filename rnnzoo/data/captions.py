@@ -24,7 +24,7 @@ from rnnzoo.data.readers import Row
 from rnnzoo.data.sources import SPLITS, checksums, fingerprint
 from rnnzoo.errors import InputError
 from rnnzoo.processors.captions import CaptionProcessor
-from rnnzoo.processors.images import ImageOptions, as_json, read_image, read_preprocessor, read_regions
+from rnnzoo.processors.images import ImageOptions, as_json, read_bytes, read_image, read_preprocessor, read_regions
 from rnnzoo.text.tokenizer import Tokenizer, TokenizerOptions
 
 # Punctuation, but for hyphens and apostrophes inside a word: what the scores of captions leave out too.
@@ -136,7 +136,7 @@ class CaptionData(ZooData):
         for where, row in rows:
             image = self.pick(row, "image", where)
             captions = captions_of(row, self.pick, self.columns, where)
-            yield {"image": bytes_of(image, where), "captions": captions, "name": where}
+            yield {"image": read_bytes(image, where)[0], "captions": captions, "name": where}
 
     def learn_processor(self, train: datasets.Dataset) -> CaptionProcessor:
         """Train the tokenizer, and settle what becomes of the pixels."""
@@ -330,7 +330,7 @@ def samples_of(entries: list[Captioned], store: ImageStore | None) -> Iterator[S
         if not entry.captions:
             raise InputError(entry.where, expected="at least one caption", got="none")
         if not isinstance(entry.image, str):
-            yield {"image": bytes_of(entry.image, entry.where), "captions": entry.captions, "name": entry.where}
+            yield {"image": read_bytes(entry.image, entry.where)[0], "captions": entry.captions, "name": entry.where}
         elif store is not None and not Path(entry.image).is_absolute():
             yield {store.kind: store.find(entry.image, entry.where), "captions": entry.captions}
         elif Path(entry.image).is_file():
@@ -343,14 +343,6 @@ def samples_of(entries: list[Captioned], store: ImageStore | None) -> Iterator[S
                 got=repr(entry.image),
                 fix="say where the images are with --data.images",
             )
-
-
-def bytes_of(value: Any, where: str) -> Any:
-    """Return the bytes of an image that a table holds."""
-    found = value.get("bytes") or value.get("path") if isinstance(value, dict) else value
-    if not isinstance(found, bytes | str) or not found:
-        raise InputError(where, expected="an image", got=repr(value)[:80])
-    return Path(found).read_bytes() if isinstance(found, str) else found
 
 
 def is_readable(sample: Sample) -> bool:

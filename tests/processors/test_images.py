@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import multiprocessing
+import os
 import struct
 import zipfile
 import zlib
@@ -15,7 +16,15 @@ import pytest
 from PIL import Image
 
 from rnnzoo.errors import InputError
-from rnnzoo.processors.images import ImageOptions, fit_image, read_image, read_preprocessor, read_regions, reference
+from rnnzoo.processors.images import (
+    ImageOptions,
+    fit_image,
+    open_archive,
+    read_image,
+    read_preprocessor,
+    read_regions,
+    reference,
+)
 
 COLOURS = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[255, 255, 0], [0, 0, 0], [255, 255, 255]]], np.uint8)
 
@@ -78,6 +87,15 @@ def test_threads_and_forked_processes_read_the_same_zip(tmp_path):
         assert list(threads.map(total, members * 5)) == expected * 5
     with multiprocessing.get_context("fork").Pool(2) as processes:
         assert processes.map(total, members * 5, chunksize=1) == expected * 5
+
+
+def test_a_forked_process_opens_the_zip_itself(tmp_path):
+    path = tmp_path / "many.zip"
+    (member,) = write_many(path, 1)
+    expected = total(member)
+    open_archive(str(path), path.stat().st_mtime_ns, os.getpid()).close()  # what a fork would take over
+    with multiprocessing.get_context("fork").Pool(1) as processes:
+        assert processes.map(total, [member]) == [expected]
 
 
 # What becomes of the pixels
