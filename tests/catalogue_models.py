@@ -202,6 +202,19 @@ def write_parallel(folder: Path) -> None:
 # No weights are fetched: a small network from scratch in the place of a pretrained one.
 SCRATCH = ["--model.image.name", "small_cnn", "--data.preprocessor", "null", "--data.image_size", "16"]
 
+def write_play(folder: Path) -> None:
+    """Tiny Shakespeare: one file without splits."""
+    text = "First Citizen:\nBefore we proceed any further, hear me speak.\n\nAll:\nSpeak, speak.\n\n"
+    (folder / "input.txt").write_text(text * 60, encoding="utf-8")
+
+
+def write_ptb(folder: Path) -> None:
+    """Penn Treebank: a sentence a line, blanks at both ends, rare words as <unk>."""
+    line = " no it was n't black monday \n the N stock specialist firms <unk> big board floor traders \n"
+    for split in ("train", "valid", "test"):
+        (folder / f"ptb.{split}.txt").write_text(line * 60, encoding="utf-8")
+
+
 RECIPES = {
     "encoder_decoder/dates": RecipeCase("Translator", "TranslationData"),
     "encoder_decoder/multi30k_de_en": RecipeCase("Translator", "TranslationData", write_parallel),
@@ -217,6 +230,8 @@ RECIPES = {
     "many_to_one/sst2": RecipeCase("SequenceClassifier", "TextClassificationData", write_tsv),
     "many_to_one/topic_chains": RecipeCase("SequenceClassifier", "TextClassificationData"),
     "next_step/markov_text": RecipeCase("LanguageModel", "LanguageData"),
+    "next_step/ptb_words": RecipeCase("LanguageModel", "LanguageData", write_ptb),
+    "next_step/tiny_shakespeare": RecipeCase("LanguageModel", "LanguageData", write_play),
     "one_to_many/flickr8k": RecipeCase("Captioner", "CaptionData", write_photos, SCRATCH),
     "one_to_many/flickr8k_hard": RecipeCase("Captioner", "CaptionData", write_photos, SCRATCH),
     "one_to_many/flickr8k_soft": RecipeCase("Captioner", "CaptionData", write_photos, SCRATCH),
