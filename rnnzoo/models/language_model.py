@@ -5,33 +5,32 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-from torch.optim import Optimizer
+from torch import Tensor, nn
 
-from rnnzoo.batches import Batch, StreamBatch
+from rnnzoo.batches import StreamBatch
 from rnnzoo.decoding.options import SearchOptions
 from rnnzoo.errors import InputError
 from rnnzoo.layers import VocabularyHead, WordEmbedding
 from rnnzoo.layers.dropout import locked_dropout
-from rnnzoo.layers.lanes import carry, flatten_state, resume, run_lanes, unflatten_state
+from rnnzoo.layers.lanes import run_lanes
 from rnnzoo.metrics.language import LanguageModelLoss
-from rnnzoo.models.base import OptimizerFactory, SchedulerFactory, ZooModel, as_processor
+from rnnzoo.models.base import OptimizerFactory, SchedulerFactory, as_processor
 from rnnzoo.models.encoder import build_recurrent, build_words
 from rnnzoo.models.generation import READ_STEPS, stream_text
 from rnnzoo.models.losses import Objective, activation_penalty
 from rnnzoo.models.options import RecurrentOptions, Regularisation, WordOptions, as_options
+from rnnzoo.models.stream_model import StreamModel
 from rnnzoo.processors.language import LanguageProcessor
 from rnnzoo.state import State
+from rnnzoo.text.vocabulary import Vocabulary
 
 BEGINNING = 300  # characters of a text that a report measures
 CONTINUED = 150  # tokens of its continuation
-CARRIED = "carried_state"  # the key in a checkpoint
 
 
 class Read(NamedTuple):
@@ -42,7 +41,7 @@ class Read(NamedTuple):
     state: State  # after the last step of each lane
 
 
-class LanguageModel(ZooModel):
+class LanguageModel(StreamModel):
     """Predict each token of a text from all before it.
 
     tokens → vectors [B, T, E] (or one-hot [B, T, V]) → recurrent layers [B, T, H] → logits [B, T, V]
@@ -68,6 +67,8 @@ class LanguageModel(ZooModel):
             the other means of AWD-LSTM are (weight drop, embedding dropout, averaged weights).
         optimizer: builds the optimizer from the parameters.
         lr_scheduler: builds the scheduler from the optimizer.
+        init_from: the folder of a trained model to start from, as far as it fits.
+        freeze: parts that are not trained: ``embedding``, ``encoder`` (the recurrent layers) or ``head``.
 
     Raises:
         InputError: for options that make no sense together.
@@ -88,10 +89,14 @@ class LanguageModel(ZooModel):
         regularisation: Regularisation | dict[str, Any] | None = None,
         optimizer: OptimizerFactory = torch.optim.Adam,
         lr_scheduler: SchedulerFactory | None = None,
+        init_from: str | None = None,
+        freeze: Sequence[str] | str = (),
     ) -> None:
         arguments = dict(locals())
         processor = as_processor(processor, LanguageProcessor)
-        super().__init__(processor=processor, optimizer=optimizer, lr_scheduler=lr_scheduler)
+        super().__init__(
+            processor=processor, optimizer=optimizer, lr_scheduler=lr_scheduler, init_from=init_from, freeze=freeze
+        )
         self.save_hyperparameters(self.plain_arguments(arguments, processor), logger=False)
         self.processor: LanguageProcessor = processor
         vectors = as_options(WordOptions, words, "model.words")
@@ -122,9 +127,19 @@ class LanguageModel(ZooModel):
             vocabulary_size=self.vocabulary_size,
             tied=self.words.table if tied and self.words is not None else None,
         )
-        self._states: dict[str, State] = {}  # split → the state carried from batch to batch
-        self._split: str | None = None  # the split whose state is carried in the running step
-        self._scales: list[float] = []  # of the batches since the last optimizer step
+
+    def parts(self) -> dict[str, list[nn.Module]]:
+        """Return token vectors, if there are any, recurrent layers and logits."""
+        embedding: list[nn.Module] = [] if self.words is None else [self.words]
+        return {"embedding": embedding, "encoder": [self.recurrent], "head": [self.head]}
+
+    def vocabularies(self) -> dict[str, tuple[Vocabulary | None, ...]]:
+        """Return the tokens behind vectors and logits; with one-hot input the first layer has a column for each."""
+        tokens = Vocabulary.of_tokens(self.processor.tokenizer, end=True)
+        found: dict[str, tuple[Vocabulary | None, ...]] = {"recurrent.layer 0 forward.input_weight": (None, tokens)}
+        if self.words is not None:
+            found = {"words.table.weight": (tokens,)}
+        return found | dict.fromkeys(("head.weight", "head.bias"), (tokens,))
 
     def forward(self, batch: StreamBatch, state: State | None = None) -> Read:
         """Read a chunk of each lane.
@@ -134,15 +149,12 @@ class LanguageModel(ZooModel):
             state: what `Read.state` was for the chunks before; None begins anew, but within the steps of training and
                 evaluation takes the state that the model carries.
         """
-        carried = self._states.get(self._split or "")
-        if state is None and carried is not None and not bool(batch.begins.all()):
-            state = resume(self.recurrent, carried)
+        state = self.carried(batch) if state is None else state
         resets = batch.resets.clone()
         resets[:, :1] |= batch.begins.unsqueeze(1)
         vectors = self._drop(self.vectors(batch.tokens), self.regularisation.input_dropout)  # [B, T, E]
         raw, state = run_lanes(self.recurrent, vectors, batch.lengths, resets, state)  # [B, T, H]
-        if self._split is not None:
-            self._states[self._split] = carry(self.recurrent, state)
+        self.carry_on(state)
         return Read(self._drop(raw, self.regularisation.output_dropout), raw, state)
 
     def objective(self, outputs: Read, batch: StreamBatch) -> Objective:
@@ -265,60 +277,6 @@ class LanguageModel(ZooModel):
             state = outputs.state
             total += self.head.log_likelihoods(outputs.hidden, part.targets).double().sum(1)
         return total
-
-    # The state from batch to batch
-
-    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """Take a step from the state that the batch before left; see `ZooModel`."""
-        assert isinstance(batch, StreamBatch)
-        self._scales.append(float(batch.scale))
-        with self._carrying("train"):
-            return super().training_step(batch, batch_index)
-
-    def validation_step(self, batch: Batch, batch_index: int) -> None:
-        """Count a validation batch; the state of the training stays as it is."""
-        with self._carrying("val"):
-            super().validation_step(batch, batch_index)
-
-    def test_step(self, batch: Batch, batch_index: int) -> None:
-        """Count a test batch; the state of the training stays as it is."""
-        with self._carrying("test"):
-            super().test_step(batch, batch_index)
-
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Scale the learning rate of this step by the length of its chunks where lengths are varied."""
-        super().on_before_optimizer_step(optimizer)
-        scale = sum(self._scales) / max(1, len(self._scales))
-        self._scales.clear()
-        for group in optimizer.param_groups:
-            group["lr"] = group["lr"] * scale
-
-    def optimizer_step(
-        self, epoch: int, batch_idx: int, optimizer: Optimizer | Any, optimizer_closure: Any = None
-    ) -> None:
-        """Take the step, and give the learning rate back that `on_before_optimizer_step` scaled."""
-        rates = [group["lr"] for group in optimizer.param_groups]
-        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store the state that training carries, as plain tensors."""
-        if "train" in self._states:
-            checkpoint[CARRIED] = flatten_state(self._states["train"])
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up the state that training carried."""
-        if CARRIED in checkpoint:
-            self._states["train"] = unflatten_state(self.recurrent, checkpoint[CARRIED])
-
-    @contextmanager
-    def _carrying(self, split: str) -> Iterator[None]:
-        self._split = split
-        try:
-            yield
-        finally:
-            self._split = None
 
     def vectors(self, tokens: Tensor) -> Tensor:
         """Return what the recurrent layers read for tokens [...]: [..., E], or one-hot [..., V]."""

@@ -7,6 +7,7 @@ the token vectors of part ``embedding`` and the recurrent layers of part ``encod
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -64,8 +65,9 @@ class WarmStart(NamedTuple):
             aligned = [number.rjust(width) for number, width in zip(numbers, widths[1:4], strict=True)]
             lines.append("  ".join([module.ljust(widths[0]), *aligned, why]).rstrip())
         if self.unused:
-            modules = dict.fromkeys(split_place(place)[0] for place in self.unused)
-            lines.append(f"not used of the source: {', '.join(modules)}")
+            modules = Counter(split_place(place)[0] for place in self.unused)
+            listed = (f"{module} ({count} tensor{'s' * (count > 1)})" for module, count in modules.items())
+            lines.append(f"not used of the source: {', '.join(listed)}")
         return "\n".join(lines)
 
 
