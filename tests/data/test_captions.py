@@ -59,6 +59,7 @@ def test_batches_hold_every_image_once_with_all_captions(tmp_path):
     assert torch.equal(batch.images, data.processor.read_images([data.raw("test")[place] for place in order]))
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_worker_processes_make_the_same_batches(tmp_path):
     path = write(tmp_path / "data", LAYOUTS["flickr8k zip"])
     alone, helped = (batches(CaptionData(path=path, batch_size=1, num_workers=n), "test") for n in (0, 2))

@@ -80,6 +80,7 @@ def total(value):
     return int(pixels(value).astype(np.int64).sum())
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_threads_and_forked_processes_read_the_same_zip(tmp_path):
     members = write_many(tmp_path / "many.zip", 40)
     expected = [total(member) for member in members]  # the archive is open in this process from here on
@@ -89,6 +90,7 @@ def test_threads_and_forked_processes_read_the_same_zip(tmp_path):
         assert processes.map(total, members * 5, chunksize=1) == expected * 5
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_process_opens_the_zip_itself(tmp_path):
     path = tmp_path / "many.zip"
     (member,) = write_many(path, 1)
