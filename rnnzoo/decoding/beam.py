@@ -26,7 +26,9 @@ class BeamLoop(SearchLoop):
         rows, width, vocabulary = logits.shape
         count = min(size + 1, vocabulary)  # one more than can go on, since one may be the end
         best, tokens = logits.topk(count)  # [b, K, c]
-        scores = (self.log_probabilities.unsqueeze(2) + best - normalisers.unsqueeze(2)).flatten(1)  # [b, K · c]
+        scores = self.log_probabilities.unsqueeze(2) + best - normalisers.unsqueeze(2)  # [b, K, c]
+        empty = (self.log_probabilities == IMPOSSIBLE).unsqueeze(2)
+        scores = scores.masked_fill(empty, IMPOSSIBLE).flatten(1)  # [b, K · c]
         is_end = tokens.flatten(1) == self.end_id
         among = torch.zeros_like(is_end).scatter_(1, scores.topk(min(size, width * count)).indices, True)
         ends = scores.masked_fill(~(is_end & among), IMPOSSIBLE).reshape(rows, width, count).amax(2)

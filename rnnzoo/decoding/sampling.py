@@ -51,7 +51,8 @@ class SampleLoop(SearchLoop):
         """Draw the next token of each slot."""
         tokens = self._draw(logits)  # [b, K]
         drawn = logits.gather(2, tokens.unsqueeze(2)).squeeze(2)
-        log_probabilities = self.log_probabilities + drawn - normalisers
+        over = self.log_probabilities == IMPOSSIBLE
+        log_probabilities = (self.log_probabilities + drawn - normalisers).masked_fill(over, IMPOSSIBLE)
         is_end = tokens == self.end_id
         return Choice(
             parents=torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens),
