@@ -38,8 +38,8 @@ class CiderD:
     Args:
         references: the references of each image of the corpus.
 
-    Source: Vedantam et al. (2015), as the ``Cider`` of pycocoevalcap computes it: sigma 6, and l is the number of
-    bigrams.
+    Source: Vedantam et al. (2015), as the ``Cider`` of pycocoevalcap computes it, with sigma 6. (It counts
+    bigrams for l, which changes no difference.)
 
     >>> corpus = [[["a", "dog", "runs"]], [["a", "cat", "sits"]]]
     >>> CiderD(corpus).score([["a", "dog", "runs"], ["a", "dog", "runs"]], corpus).round(3).tolist()
@@ -75,7 +75,7 @@ class CiderD:
         for ngram, count in ngram_counts(tokens).items():
             weights[len(ngram) - 1][ngram] = count * self.idf.get(ngram, self.unseen)
         norms = [math.sqrt(sum(weight * weight for weight in each.values())) for each in weights]
-        return _Vector(weights, norms, max(0, len(tokens) - 1))
+        return _Vector(weights, norms, len(tokens))
 
 
 def ngram_counts(tokens: Tokens) -> Counter[tuple]:
