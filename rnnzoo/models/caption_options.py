@@ -33,7 +33,8 @@ class ImageEncoderOptions:
     config: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a learning rate that would change nothing."""
+        """Refuse a learning rate that would change nothing; JSON has lists only."""
+        object.__setattr__(self, "channels", list(self.channels))
         frozen = self.name != SMALL_CNN if self.frozen is None else self.frozen
         if self.learning_rate is not None and (frozen or self.learning_rate <= 0):
             expected = "none for a frozen encoder" if frozen else "a number above 0"
