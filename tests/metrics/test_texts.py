@@ -210,7 +210,7 @@ warnings.simplefilter("ignore")
 torch.set_num_threads(1)
 rank, folder = int(sys.argv[1]), sys.argv[2]
 dist.init_process_group(
-    "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2, timeout=datetime.timedelta(seconds=60)
+    "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2, timeout=datetime.timedelta(seconds=300)
 )
 results = []
 for name, shares in json.load(open(f"{folder}/shares.json")):
@@ -250,7 +250,7 @@ def test_two_processes_of_which_one_has_no_sample(tmp_path):
     ]
     try:
         for process in processes:
-            output, _ = process.communicate(timeout=120)
+            output, _ = process.communicate(timeout=600)
             assert process.returncode == 0, output
     finally:
         for process in processes:
