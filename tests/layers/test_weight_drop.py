@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import copy
 import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from catalogue import CELLS, TOLERANCES, flatten, make_layer
 from torch import nn
 
+import rnnzoo
 from rnnzoo.backends import native, reference
 from rnnzoo.cells import CELLS as REGISTERED
 from rnnzoo.cells.base import HiddenState
@@ -251,3 +256,56 @@ def test_masks_are_held_in_all_parts_of_a_module():
     assert torch.equal(held.parts["one"](inputs())[0], held.parts["one"](inputs())[0])
     assert isinstance(pair.parts["one"].cells[0].recurrent_weight, nn.Parameter)
     assert hold_masks(pair.eval()) is pair
+
+
+PROCESS = """
+import sys
+import torch
+import torch.distributed as dist
+from rnnzoo.layers.recurrent import Recurrent
+rank, folder = int(sys.argv[1]), sys.argv[2]
+dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+results = {}
+for cell, backend in PAIRS:
+    torch.manual_seed(0)
+    layer = Recurrent(cell=cell, input_size=5, hidden_size=4, num_layers=2, weight_drop=0.4, backend=backend)
+    wrapped = torch.nn.parallel.DistributedDataParallel(layer)
+    inputs = torch.randn(2, 3, 6, 5)[rank]
+    kept = []
+    for run in (layer, wrapped):  # by itself, then together with the other process, with the same mask
+        layer.zero_grad()
+        torch.manual_seed(7 + rank)
+        run(inputs)[0].square().sum().backward()
+        kept.append({name: parameter.grad.clone() for name, parameter in layer.named_parameters()})
+    results[cell, backend] = kept
+torch.save(list(results.values()), f"{folder}/{rank}.pt")
+dist.barrier()
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_get_the_mean_gradient_of_their_masks(tmp_path):
+    program = f"PAIRS = {[(case.name, backend) for case, backend in pairs]}" + PROCESS
+    environment = {
+        **os.environ,
+        "GLOO_SOCKET_IFNAME": "lo",
+        "PYTHONPATH": str(Path(rnnzoo.__file__).parents[1]),
+    }
+    processes = [
+        subprocess.Popen([sys.executable, "-c", program, str(rank), str(tmp_path)], env=environment)
+        for rank in range(2)
+    ]
+    try:
+        assert [process.wait(timeout=300) for process in processes] == [0, 0]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    for (one, together), (other, same) in zip(*ranks, strict=True):
+        for name, gradient in together.items():
+            torch.testing.assert_close(gradient, (one[name] + other[name]) / 2)
+            assert torch.equal(gradient, same[name])
+        masked = [each["cells.1.recurrent_weight"].eq(0) for each in (one, other)]
+        assert not torch.equal(*masked)  # each has a mask of its own

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import subprocess
-import sys
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -231,27 +228,3 @@ def test_decoding_step_by_step_in_training_draws_once_a_batch(cell, monkeypatch)
     model.objective(model(batch), batch).total.backward()
     assert len(drawn) == 3  # both directions of the encoder, and the decoder
     assert all(parameter.grad is not None for parameter in model.parameters())
-
-
-PROGRAM = """
-import sys, torch, warnings
-warnings.filterwarnings("ignore")
-sys.path[:0] = {paths!r}
-import test_regularisation as t
-model = t.language_model(**t.ALL)
-t.Trainer(**t.QUIET, devices=2, strategy="ddp").fit(model, datamodule=t.language_data())
-torch.save([model.state_dict(), model.results["val"]["loss"]], f"rank{{model.global_rank}}.pt")
-"""
-
-
-@pytest.mark.slow
-def test_two_processes_stay_the_same_with_masks_of_their_own(tmp_path):
-    here = Path(__file__).parent
-    (tmp_path / "train.py").write_text(PROGRAM.format(paths=[str(here), str(here.parent)]))
-    subprocess.run([sys.executable, "train.py"], check=True, capture_output=True, cwd=tmp_path, timeout=300)
-    (one, loss), (other, same) = (torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2))
-    assert loss == same
-    assert one.keys() == other.keys() == language_model().state_dict().keys()
-    assert all(torch.equal(value, other[name]) for name, value in one.items())
-    start = language_model(**ALL).state_dict()
-    assert all(not torch.equal(value, start[name]) for name, value in one.items())
