@@ -170,6 +170,18 @@ def test_finished_hypotheses_leave_and_done_rows_too():
     assert decoder.calls[0] == (6, 6)
 
 
+def test_a_row_is_done_when_nothing_can_become_better():
+    context = make_context(1)
+    steps = {}
+    for penalty in PENALTIES:
+        decoder = ToyDecoder(end_bonus=6.0)
+        ((found,),) = search(decoder, context, SearchOptions(length_penalty=penalty, max_length=40))
+        assert found.tokens == []
+        steps[penalty] = len(decoder.calls)
+    assert steps["none"] == 1, "all others are less probable already"
+    assert steps["mean"] > 1, "a longer one may have a better mean"
+
+
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_a_beam_wider_than_the_vocabulary(size):
     decoder, context = ToyDecoder(size=size), make_context(3, size=size)
