@@ -21,11 +21,12 @@ from safetensors.torch import load_file, save_file
 from rnnzoo.errors import InputError
 from rnnzoo.models import MODELS
 from rnnzoo.models.base import ZooModel
-from rnnzoo.models.transfer import WarmStart, other_vocabulary, start
+from rnnzoo.models.transfer import NOT_THERE, WarmStart, other_vocabulary, start
 from rnnzoo.version import __version__
 
 FORMAT = 1
 CONFIG, PROCESSOR, WEIGHTS = "config.json", "processor.json", "model.safetensors"
+REASONS_NAMED = 3  # why nothing of a model fits
 
 
 def save(model: ZooModel, folder: str | Path, *, facts: dict[str, Any] | None = None) -> Path:
@@ -49,9 +50,7 @@ def save(model: ZooModel, folder: str | Path, *, facts: dict[str, Any] | None = 
         processor = arguments.pop("processor")
         first = first_names(model)
         weights = {
-            name: value.detach().cpu().contiguous()
-            for name, value in model.state_dict().items()
-            if first[name] == name
+            name: value.detach().cpu().contiguous() for name, value in model.state_dict().items() if first[name] == name
         }
         save_file(weights, draft / WEIGHTS, metadata={"format": "pt"})
         (draft / PROCESSOR).write_text(json.dumps(processor, ensure_ascii=False), encoding="utf-8")
@@ -176,11 +175,12 @@ def warm_start(model: ZooModel, path: str | Path | None = None) -> WarmStart:
     source = load(folder)
     found = start(model, source)
     if found.taken == 0:
-        why = next((each.why for each in found.tensors if each.why), "not in the source")
+        reasons = dict.fromkeys(each.why for each in found.tensors if each.why != NOT_THERE)
+        why = "; ".join(list(reasons)[:REASONS_NAMED]) or "it has no tensor of the same name"
         raise InputError(
             f"model.init_from {path}",
             expected=f"a model of which something fits this {describe(model)}",
-            got=f"a {describe(source)}, of which nothing does ({why})",
+            got=f"a {describe(source)}, of which nothing does: {why}",
         )
     model.origin = {
         "path": str(path),

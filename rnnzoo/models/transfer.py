@@ -19,6 +19,7 @@ from rnnzoo.layers import Recurrent, WordEmbedding
 from rnnzoo.models.base import ZooModel
 from rnnzoo.text.vocabulary import ABSENT, Vocabulary
 
+NOT_THERE = "not in the source"
 DIRECTIONS = ("forward", "backward")
 SHARED_PARTS: tuple[tuple[str, type[nn.Module]], ...] = (("embedding", WordEmbedding), ("encoder", Recurrent))
 Axes = Sequence[Vocabulary | None]
@@ -242,7 +243,7 @@ def absence(origin: str | None, theirs: Mapping[str, str]) -> str:
     forward, backward = (f" {direction}." for direction in DIRECTIONS)
     if origin is not None and backward in origin and origin.replace(backward, forward) in theirs:
         return "the source has no backward direction"
-    return "not in the source"
+    return NOT_THERE
 
 
 def other_cell(place: str, origin: str | None, own: Mapping[str, Recurrent], theirs: Mapping[str, Recurrent]) -> str:
