@@ -111,7 +111,8 @@ def unknown_tokens(cli: ZooCLI) -> dict[str, str]:
     found = {}
     for split in cli.datamodule.describe().split_sizes:
         table = cli.datamodule.encoded(split).table
-        columns = [name for name in ("tokens", "words", "source", "target", "captions") if name in table.column_names]
+        known = ("source", "target") if "source" in table.column_names else ("tokens", "words", "captions")
+        columns = [name for name in known if name in table.column_names]  # a target alone is a label
         for column in columns if split != "train" else ():
             rows = chain.from_iterable(table[column]) if column == "captions" else table[column]
             ids = np.concatenate([np.asarray(row, dtype=np.int64) for row in rows])
