@@ -84,9 +84,9 @@ def test_places_go_row_by_row():
 
 
 def test_an_image_alone_gives_what_it_gives_in_a_batch_in_training_too():
-    encoder = ImageEncoder(image_size=32).train()
+    network = SmallCNN().train()
     batch = images(3)
-    assert torch.allclose(encoder(batch)[1:2], encoder(batch[1:2]), atol=1e-5)
+    assert torch.allclose(network(batch)[1:2], network(batch[1:2]), atol=1e-5)
 
 
 def test_small_cnn_tells_places_apart():
