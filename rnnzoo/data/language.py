@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -11,7 +12,7 @@ import datasets
 from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader
 
-from rnnzoo.data.base import Place, Sample, ZooData, table_of
+from rnnzoo.data.base import DataDescription, Place, Sample, ZooData, table_of
 from rnnzoo.data.lanes import LaneSampler, TokenStream
 from rnnzoo.data.readers import Row, decode_lines, open_bytes
 from rnnzoo.data.sources import SPLITS, fingerprint
@@ -129,6 +130,18 @@ class LanguageData(ZooData):
             line_end=self.line_end,
             document_end=self._unit() != "file",
         )
+
+    def describe(self) -> DataDescription:
+        """Return where the text comes from, and how many tokens and characters it has once it is encoded."""
+        description = super().describe()
+        if self._processor is None:
+            return description
+        streams = {split: self.encoded(split) for split in description.split_sizes}
+        parts = [
+            f"{len(stream.tokens):,} tokens of {stream.characters.sum():,} characters in {split}"
+            for split, stream in streams.items()
+        ]
+        return dataclasses.replace(description, notes=[*description.notes, ", ".join(parts)])
 
     def encoded(self, split: str) -> TokenStream:  # type: ignore[override]
         """Return a split as a stream of tokens, cached on disk by data, processor and version."""

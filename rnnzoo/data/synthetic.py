@@ -37,7 +37,7 @@ SYNTHETIC.add(
 SYNTHETIC.add(
     "markov_text",
     "rnnzoo.data.synthetic_text:MarkovText",
-    "lines of characters that each depend on the two before",
+    "lines of characters from a Markov chain",
     data="LanguageData",
 )
 SYNTHETIC.add("scenes", "rnnzoo.data.synthetic_scenes:Scenes", "what stands where in drawn scenes", data="CaptionData")

@@ -12,37 +12,39 @@ import numpy as np
 from rnnzoo.data.synthetic import PROCESS_SEED, Sample, SyntheticTask
 
 SYMBOLS = "\n" + string.ascii_lowercase[:18] + " "  # the first ends a line
-SPARSITY = 0.12  # of the Dirichlet distribution: few characters follow each pair
+VOWELS = "aeio"
+SPARSITY = 0.15  # of the Dirichlet distribution: few characters follow another
 
 
 class MarkovText(SyntheticTask):
-    r"""Lines of characters x_1 … x_T, of which each depends on the two before; x_T is the line end.
+    r"""Lines of characters x_1 … x_T, of which each depends on the one before, and on the kind k of that before it.
 
-    p(x) = ∏ A(x_{t-2}, x_{t-1}, x_t), with line ends for x_{-1} and x_0
+    p(x) = ∏ A(k(x_{t-2}), x_{t-1}, x_t), with line ends for x_{-1} and x_0; x_T is the line end
 
-    A line begins from the same pair whatever came before, so the lines one after the other are text of the same
-    source: the best loss is the same for single lines and for a stream of them.
+    The kind is that of a vowel or of another character. A line begins in the same way whatever came before, so the
+    lines one after the other are text of the same source: the best loss is the same for single lines and for a stream.
     """
 
     columns = ("text",)
     default_sizes: ClassVar[dict[str, int]] = {"train": 6000, "validation": 400, "test": 801}
-    end_share = 0.02  # the probability that a line ends after any pair
+    end_share = 0.02  # the probability that a line ends after any character
 
     def __init__(self, *, seed: int = 0, sizes: Mapping[str, int] | None = None) -> None:
         super().__init__(seed=seed, sizes=sizes)
         random = np.random.default_rng([PROCESS_SEED, 4])
         size = len(SYMBOLS)
-        letters = random.dirichlet(np.full(size - 1, SPARSITY), size=(size, size))  # [V, V, V - 1]
+        letters = random.dirichlet(np.full(size - 1, SPARSITY), size=(2, size))  # [2, V, V - 1]
         letters = 0.95 * letters + 0.05 / (size - 1)
-        ends = np.full((size, size, 1), self.end_share)
-        ends[0, 0] = 0.0  # no line is empty
-        self.transitions = np.concatenate([ends, (1 - ends) * letters], axis=2)  # [V, V, V]
+        ends = np.full((2, size, 1), self.end_share)
+        ends[:, 0] = 0.0  # no line is empty
+        self.transitions = np.concatenate([ends, (1 - ends) * letters], axis=2)  # [2, V, V]
+        self.kinds = np.array([symbol in VOWELS for symbol in SYMBOLS], dtype=np.int64)  # [V]
 
     def draw(self, random: np.random.Generator) -> Sample:
         """Draw characters until the line ends."""
         symbols = [0, 0]
         while len(symbols) == 2 or symbols[-1] != 0:
-            probabilities = self.transitions[symbols[-2], symbols[-1]]
+            probabilities = self.transitions[self.kinds[symbols[-2]], symbols[-1]]
             symbols.append(int(random.choice(len(SYMBOLS), p=probabilities)))
         return {"text": "".join(SYMBOLS[symbol] for symbol in symbols[2:])}
 
@@ -50,7 +52,8 @@ class MarkovText(SyntheticTask):
         """Yield the log-probability in nats of each character of a line."""
         symbols = [0, 0, *(SYMBOLS.index(character) for character in text)]
         for place in range(2, len(symbols)):
-            yield math.log(self.transitions[symbols[place - 2], symbols[place - 1], symbols[place]])
+            kind = self.kinds[symbols[place - 2]]
+            yield math.log(self.transitions[kind, symbols[place - 1], symbols[place]])
 
     def best(self, samples: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         """Return loss in nats and perplexity per character, and bits per character."""

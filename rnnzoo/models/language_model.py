@@ -205,7 +205,7 @@ class LanguageModel(StreamModel):
         return list(self.answer(({"text": text} for text in texts), batch_size=batch_size))
 
     def show(self, samples: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Return for each of a few texts the measures of its beginning, and how the model goes on from its first line."""
+        """Return for each of a few texts the measures of its beginning, and how the model goes on from it."""
         shown = []
         for place, sample in enumerate(samples):
             beginning = sample["text"][:BEGINNING]
