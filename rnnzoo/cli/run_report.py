@@ -111,8 +111,8 @@ def unknown_tokens(cli: ZooCLI) -> dict[str, str]:
     found = {}
     for split in cli.datamodule.describe().split_sizes:
         table = cli.datamodule.encoded(split).table
-        known = ("source", "target") if "source" in table.column_names else ("tokens", "words", "captions")
-        columns = [name for name in known if name in table.column_names]  # a target alone is a label
+        kinds = (("source", "target"), ("tokens",), ("words",), ("captions",))  # the first that there is: ids of tokens
+        columns = next((names for names in kinds if names[0] in table.column_names), ())
         for column in columns if split != "train" else ():
             rows = chain.from_iterable(table[column]) if column == "captions" else table[column]
             ids = np.concatenate([np.asarray(row, dtype=np.int64) for row in rows])
