@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class InputError(ValueError):
@@ -25,6 +26,16 @@ class InputError(ValueError):
 
     def __init__(self, where: str, *, expected: str, got: str, fix: str = "") -> None:
         super().__init__(f"{where}: expected {expected}, got {got}" + (f"; {fix}" if fix else ""))
+
+    @classmethod
+    def from_text(cls, text: str) -> InputError:
+        """Return the error whose message is `text`."""
+        error = cls.__new__(cls)
+        error.args = (text,)
+        return error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return InputError.from_text, (str(self),)  # so that it comes whole out of another process
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
@@ -48,10 +59,15 @@ def unknown_name(where: str, name: object, choices: Iterable[str]) -> InputError
 
 
 def find_input_error(error: BaseException) -> InputError | None:
-    """Return the `InputError` that is, or is behind, an error that a library has wrapped; None if there is none."""
+    """Return the `InputError` that is, or is behind, an error that a library has wrapped; None if there is none.
+
+    Of an error in a worker process, torch hands on the text alone, as a `RuntimeError`.
+    """
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, InputError):
             return cause
+        if isinstance(cause, RuntimeError) and str(cause).startswith("Caught InputError in "):
+            return InputError.from_text(str(cause).rpartition("InputError: ")[2].strip())
         cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
     return None

@@ -10,7 +10,7 @@ import pytest
 from caption_layouts import ALL, IMAGES, LAYOUTS, TOKENS, jsonl, write, zipped
 
 from rnnzoo.data import CaptionData
-from rnnzoo.errors import InputError
+from rnnzoo.errors import InputError, find_input_error
 
 
 @pytest.fixture(autouse=True)
@@ -81,6 +81,17 @@ def test_a_path_that_is_nowhere():
 def test_a_corrupt_image_stops_the_training_and_is_named(tmp_path):
     files = {**LAYOUTS["flickr8k"], "images/b.png": IMAGES["images/b.png"][:150]}
     assert complaint(tmp_path, files, image_size=8).startswith("images/b.png: expected a whole image, got a broken one")
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_corrupt_image_is_named_by_a_worker_process_too(tmp_path):
+    files = {**LAYOUTS["flickr8k"], "images/b.png": IMAGES["images/b.png"][:150]}
+    data = CaptionData(path=write(tmp_path / "data", files), image_size=8, num_workers=1)
+    with pytest.raises(RuntimeError) as error:
+        list(data.train_dataloader())
+    found = find_input_error(error.value)
+    assert str(found).startswith(f"{tmp_path}/data/images/b.png: expected a whole image, got a broken one")
+    assert "\n" not in str(found)
 
 
 def test_corrupt_images_are_left_out_and_counted_if_that_is_asked_for(tmp_path):
