@@ -97,7 +97,8 @@ class LaneSampler(Sampler[list[Span]]):
         chunk_length: steps of a chunk.
         vary: draw the length of each chunk: around `chunk_length`, or in 5 % of cases around half of it, with a
             standard deviation of 5, but at least 5 (Merity et al. 2018).
-        seed: of the lengths.
+        anew: the share of chunks at which a lane begins anew though its text goes on.
+        seed: of the lengths, and of the chunks that begin anew.
         rank: this process.
         world_size: number of processes.
 
@@ -112,6 +113,7 @@ class LaneSampler(Sampler[list[Span]]):
         lanes: int,
         chunk_length: int,
         vary: bool = False,
+        anew: float = 0.0,
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
@@ -123,6 +125,7 @@ class LaneSampler(Sampler[list[Span]]):
         self.steps = int(np.diff(bounds).max())  # of the longest lane
         self.chunk_length = chunk_length
         self.vary = vary
+        self.anew = anew
         self.seed = seed
         self.epoch = 0
 
@@ -137,12 +140,14 @@ class LaneSampler(Sampler[list[Span]]):
 
     def __iter__(self) -> Iterator[list[Span]]:
         start = 0
+        random = np.random.default_rng([self.seed, self.epoch, 1, *self.lanes[:1]])
         for size in self.sizes():
             batch = []
-            for lane in self.lanes:
+            begins = random.random(len(self.lanes)) < self.anew
+            for lane, anew in zip(self.lanes, begins.tolist(), strict=True):
                 first, last = self.bounds[lane], self.bounds[lane + 1]
                 stop = min(first + start + size, last)
-                batch.append(Span(min(first + start, last), stop, start == 0, size / self.chunk_length))
+                batch.append(Span(min(first + start, last), stop, anew or start == 0, size / self.chunk_length))
             yield batch
             start += size
 

@@ -45,6 +45,8 @@ class LanguageData(ZooData):
         chunk_length: steps through which gradients flow; the state is carried on.
         vary_chunks: draw the length of each training chunk around `chunk_length`, and scale the learning rate of the
             step by the drawn length over `chunk_length` (Merity et al. 2018).
+        begin_anew: share of training chunks before which the state of a lane is forgotten. A long text begins only
+            once; a network that never sees how may drift to states that it cannot reach from the initial one.
         batch_size: lanes per process that the training text is cut into, and read side by side.
         eval_lanes: lanes that validation and test text are cut into. 1 is exact: every token is predicted from all
             that comes before it in its document. More are faster, but each lane begins without a past. While a
@@ -67,6 +69,7 @@ class LanguageData(ZooData):
         line_end: bool = False,
         chunk_length: int = 64,
         vary_chunks: bool = False,
+        begin_anew: float = 0.0,
         batch_size: int = 32,
         eval_lanes: int = 1,
         eval_chunk_length: int | None = None,
@@ -77,6 +80,8 @@ class LanguageData(ZooData):
         super().__init__(batch_size=batch_size, validation_fraction=validation_fraction, **source)
         if not 0 <= test_fraction < 0.5:
             raise InputError("data.test_fraction", expected="a share of at least 0, below 0.5", got=str(test_fraction))
+        if not 0 <= begin_anew <= 1:
+            raise InputError("data.begin_anew", expected="a share from 0 to 1", got=str(begin_anew))
         for name, size in (
             ("chunk_length", chunk_length),
             ("eval_lanes", eval_lanes),
@@ -98,6 +103,7 @@ class LanguageData(ZooData):
         self.line_end = line_end
         self.chunk_length = chunk_length
         self.vary_chunks = vary_chunks
+        self.begin_anew = begin_anew
         self.eval_lanes = eval_lanes
         self.eval_chunk_length = eval_chunk_length or chunk_length
         self.fractions["test"] = test_fraction
@@ -179,6 +185,7 @@ class LanguageData(ZooData):
             lanes=min(lanes, len(stream.tokens)),
             chunk_length=self.chunk_length if training else self.eval_chunk_length,
             vary=self.vary_chunks and training,
+            anew=self.begin_anew if training else 0.0,
             seed=self.seed,
             rank=trainer.global_rank if trainer is not None else 0,
             world_size=processes,

@@ -67,7 +67,8 @@ class Captioner(ZooModel):
         attention: ``none``, ``soft``, ``hard`` or ``top_down``.
         image_as: without attention, the image is the first ``state`` or the first ``input``.
         image: what encodes the pixels; must be left out where the data are features of regions.
-        region_size: M, to which the D numbers of each place are mapped (linear, ReLU); None takes them as they are.
+        region_size: M, to which the D numbers of each place are mapped (linear, layer norm, ReLU); None takes them as
+            they are.
         grid: how places are attended to.
         hard: how hard attention learns.
         tied: the vectors of tokens are the weights of the logits too.
@@ -143,7 +144,11 @@ class Captioner(ZooModel):
         assert size is not None
         self.projection: nn.Module | None = None
         if region_size is not None:
-            self.projection = nn.Sequential(nn.Linear(size, region_size), nn.ReLU(), nn.Dropout(dropout))
+            # Features of a trained network are large: unless they are normalised, the first state saturates and the
+            # words no longer depend on the image.
+            self.projection = nn.Sequential(
+                nn.Linear(size, region_size), nn.LayerNorm(region_size), nn.ReLU(), nn.Dropout(dropout)
+            )
         self.decoder = build_decoder(
             attention,
             tokenizer=processor.tokenizer,
