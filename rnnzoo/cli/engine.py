@@ -48,7 +48,7 @@ def quiet_lightning() -> None:
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """The checkpoint that is evaluated at the end: the best by the model's selection metric, beside the last.
+    """The checkpoint that is evaluated at the end: the best by the model's selection metric.
 
     Args:
         folder: where the checkpoints go.
@@ -62,10 +62,20 @@ class BestCheckpoint(ModelCheckpoint):
             filename="best",
             monitor=f"val/{metric}",
             mode=mode,
-            save_last=True,
             auto_insert_metric_name=False,
             enable_version_counter=False,
         )
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """The checkpoint of the latest epoch; Lightning's `save_last` writes one only when the best changes.
+
+    Args:
+        folder: where the checkpoints go.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(dirpath=folder, filename="last", auto_insert_metric_name=False, enable_version_counter=False)
 
 
 class ZooCLI(LightningCLI):
@@ -128,7 +138,8 @@ class ZooCLI(LightningCLI):
         extra: list[Any] = [self.throughput]
         metric, mode = self.model.selection
         if settings.get("enable_checkpointing") is not False:
-            extra.append(BestCheckpoint(self.run_folder / CHECKPOINTS, metric=metric, mode=mode))
+            folder = self.run_folder / CHECKPOINTS
+            extra += [BestCheckpoint(folder, metric=metric, mode=mode), LastCheckpoint(folder)]
         columns = ("train/loss", "val/loss", f"val/{metric}", "train/gradient_norm", "train/clipped")
         extra.append(EpochTable(tuple(dict.fromkeys(columns))))
         if settings.get("enable_progress_bar") is not False:

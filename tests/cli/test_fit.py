@@ -40,6 +40,16 @@ def test_a_run_folder_holds_all_that_was_promised(run_folder):
         torch.load(run_folder / "checkpoints" / name, weights_only=True)
 
 
+def test_the_last_checkpoint_is_of_the_last_epoch_whatever_the_best_is(tmp_path):
+    worse = ["--model.optimizer", "torch.optim.SGD", "--model.optimizer.lr", "0"]  # nothing is learnt: the first is best
+    assert main(["fit", *SMALL, *worse, "many_to_many/hidden_markov", "--run_dir", str(tmp_path / "run")]) == 0
+    epochs = {
+        name: torch.load(tmp_path / "run" / "checkpoints" / f"{name}.ckpt", weights_only=True)["epoch"]
+        for name in ("best", "last")
+    }
+    assert epochs == {"best": 0, "last": 1}
+
+
 def test_the_report_has_values_with_definitions_and_what_made_them(run_folder):
     report = json.loads((run_folder / "report.json").read_text())
     for split in ("validation", "test"):
