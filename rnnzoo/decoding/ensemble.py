@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from rnnzoo.decoding.decoder import Decoder, Step
 from rnnzoo.errors import InputError
+from rnnzoo.layers.vocabulary import widen
 from rnnzoo.state import State
 
 
@@ -35,10 +35,9 @@ class Ensemble:
         return tuple(each.initial_state(own) for each, own in zip(self.decoders, context, strict=True))
 
     def step(self, tokens: Tensor, state: State, context: State) -> Step:
-        """Do a step of each; the logits are log-probabilities."""
+        """Do a step of each; the logits are log Σ_m p_m."""
         steps = [each.step(tokens, *own) for each, *own in zip(self.decoders, state, context, strict=True)]
-        logits = [each.logits if each.logits.dtype == torch.float64 else each.logits.float() for each in steps]
-        mean = torch.stack([each.log_softmax(-1) for each in logits]).logsumexp(0) - math.log(len(steps))
+        total = torch.stack([widen(each.logits).log_softmax(-1) for each in steps]).logsumexp(0)
         weights = [each.weights for each in steps if each.weights is not None]
         shared = len(weights) == len(steps) and len({each.shape for each in weights}) == 1
-        return Step(mean, tuple(each.state for each in steps), torch.stack(weights).mean(0) if shared else None)
+        return Step(total, tuple(each.state for each in steps), torch.stack(weights).mean(0) if shared else None)

@@ -16,6 +16,7 @@ from rnnzoo.decoding.decoder import Decoder
 from rnnzoo.decoding.options import SearchOptions
 from rnnzoo.decoding.trace import Hypothesis, Trace
 from rnnzoo.errors import InputError
+from rnnzoo.layers.vocabulary import widen
 from rnnzoo.state import State, select_rows
 
 IMPOSSIBLE = float("-inf")
@@ -131,8 +132,7 @@ class SearchLoop(ABC):
         """
         rows, width = self.tokens.shape
         step = self.decoder.step(self.tokens.flatten(), self.state, self.rows.context)
-        logits = step.logits if step.logits.dtype == torch.float64 else step.logits.float()
-        logits = logits.unflatten(0, (rows, width))  # [b, K, V]
+        logits = widen(step.logits).unflatten(0, (rows, width))  # [b, K, V]
         weights = None if step.weights is None else step.weights.unflatten(0, (rows, width))  # [b, K, S]
         choice = self.choose(self._permitted(logits), self._normalisers(logits))
         self._check_prefix(choice)

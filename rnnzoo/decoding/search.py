@@ -14,6 +14,7 @@ from rnnzoo.decoding.options import SearchOptions
 from rnnzoo.decoding.sampling import SampleLoop
 from rnnzoo.decoding.trace import Hypothesis
 from rnnzoo.errors import InputError
+from rnnzoo.layers.vocabulary import widen
 from rnnzoo.state import State
 
 
@@ -109,7 +110,7 @@ def score(decoder: Decoder, context: State, targets: Tensor) -> Tensor:
     tokens = torch.full_like(targets[:, 0], decoder.vocabulary_size - 1)  # [B]
     for wanted in targets.unbind(1):
         logits, state, _ = decoder.step(tokens, state, context)
-        logits = logits if logits.dtype == torch.float64 else logits.float()
+        logits = widen(logits)
         tokens = wanted.clamp(min=0)
         found = logits.gather(1, tokens.unsqueeze(1)).squeeze(1) - logits.logsumexp(1)
         total = total + torch.where(wanted >= 0, found, 0.0)

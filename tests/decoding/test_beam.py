@@ -182,6 +182,12 @@ def test_a_row_is_done_when_nothing_can_become_better():
     assert steps["mean"] > 1, "a longer one may have a better mean"
 
 
+def test_a_prefix_is_read_by_one_hypothesis():
+    decoder, context = ToyDecoder(), make_context(3)
+    search(decoder, context, SearchOptions(beam_size=4), prefixes=[[1, 2, 3], [0, 0, 0, 0], [3, 2, 1]])
+    assert [rows // contexts for rows, contexts in decoder.calls[:6]] == [1, 1, 1, 1, 4, 4]
+
+
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_a_beam_wider_than_the_vocabulary(size):
     decoder, context = ToyDecoder(size=size), make_context(3, size=size)

@@ -56,7 +56,7 @@ def test_wide_beams_find_the_best_that_is_allowed(row):
 
 @METHODS
 def test_lengths(method):
-    for least, most, end_bonus in [(0, 3, -9.0), (3, 3, 9.0), (2, 5, 9.0), (0, 1, -9.0)]:
+    for least, most, end_bonus in [(0, 3, -9.0), (3, 3, 30.0), (2, 5, 30.0), (0, 1, -9.0)]:
         decoder, context = ToyDecoder(end_bonus=end_bonus), make_context(5)
         options = SearchOptions(method=method, min_length=least, max_length=most)
         for (found,) in search(decoder, context, options):
@@ -67,6 +67,7 @@ def test_lengths(method):
         limits = torch.tensor([0, 1, 2, 50, 3])
         for (found,), limit in zip(search(decoder, context, options, max_lengths=limits), limits, strict=True):
             assert min(least, limit) <= len(found.tokens) <= min(most, limit)
+            assert found.finished or end_bonus < 0
 
 
 @METHODS

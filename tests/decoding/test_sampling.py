@@ -158,3 +158,24 @@ def test_what_comes_after_the_end_is_not_looked_at(method):
     found, expected = search(Silent(), context, options), search(ToyDecoder(), context, options)
     for row, other in zip(found, expected, strict=True):
         assert [(each.tokens, each.score) for each in row] == [(each.tokens, each.score) for each in other]
+
+
+def test_a_sample_that_cannot_go_on_leaves_the_others_alone():
+    class Fork:
+        vocabulary_size = 3
+
+        def initial_state(self, context):
+            return context
+
+        def step(self, tokens, state, context):
+            logits = torch.tensor([[0.0, 1.0, float("-inf")]]).repeat(len(tokens), 1)
+            logits[tokens == 0] = float("-inf")
+            return Step(logits, state)
+
+    (found,) = search(Fork(), torch.empty(1, 0), SearchOptions(method="sample", n_best=30, max_length=6))
+    assert len(found) == 30
+    for each in found:
+        ones = len(each.tokens) - (0 in each.tokens)
+        assert each.tokens in ([1] * ones + [0], [1] * 6)
+        assert not each.finished
+    assert {len(each.tokens) for each in found} >= {1, 2, 3, 6}
