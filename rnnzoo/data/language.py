@@ -128,13 +128,15 @@ class LanguageData(ZooData):
             yield {"text": "".join(joined)}
 
     def learn_processor(self, train: datasets.Dataset) -> LanguageProcessor:
-        """Train the tokenizer, on lines."""
-        lines = (line for text in train["text"] for line in split_lines(text))
+        """Train the tokenizer, on lines; no token is learnt for what end tokens stand for."""
+        document_end = self._unit() != "file"
+        texts = (text.removesuffix("\n") if document_end else text for text in train["text"])
+        lines = (line for text in texts for line in split_lines(text))
         read = (line.removesuffix("\n") for line in lines) if self.line_end else lines
         return LanguageProcessor(
             tokenizer=Tokenizer.train(read, self.tokenizer_options),
             line_end=self.line_end,
-            document_end=self._unit() != "file",
+            document_end=document_end,
         )
 
     def describe(self) -> DataDescription:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import string
+from bisect import bisect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -38,14 +39,15 @@ class MarkovText(SyntheticTask):
         ends = np.full((2, size, 1), self.end_share)
         ends[:, 0] = 0.0  # no line is empty
         self.transitions = np.concatenate([ends, (1 - ends) * letters], axis=2)  # [2, V, V]
-        self.kinds = np.array([symbol in VOWELS for symbol in SYMBOLS], dtype=np.int64)  # [V]
+        self.sums = self.transitions.cumsum(2).tolist()  # to draw by
+        self.kinds = [int(symbol in VOWELS) for symbol in SYMBOLS]
 
     def draw(self, random: np.random.Generator) -> Sample:
         """Draw characters until the line ends."""
         symbols = [0, 0]
         while len(symbols) == 2 or symbols[-1] != 0:
-            probabilities = self.transitions[self.kinds[symbols[-2]], symbols[-1]]
-            symbols.append(int(random.choice(len(SYMBOLS), p=probabilities)))
+            sums = self.sums[self.kinds[symbols[-2]]][symbols[-1]]
+            symbols.append(min(bisect(sums, random.random()), len(SYMBOLS) - 1))
         return {"text": "".join(SYMBOLS[symbol] for symbol in symbols[2:])}
 
     def log_probabilities(self, text: str) -> Iterator[float]:

@@ -1,4 +1,4 @@
-"""Lanes of a stream: chunks with a carried state equal the whole, resets equal fresh starts, in one call of the backend."""
+"""Lanes of a stream: chunks with a carried state equal the whole, a reset is a fresh start, the backend runs once."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from rnnzoo.layers import Recurrent
 from rnnzoo.layers.lanes import carry, flatten_state, resume, run_lanes, unflatten_state
 
 CELLS = ("rnn", "lstm", "gru", "gru_reset_before")
-B, T, I, H = 3, 9, 4, 5
+B, T, INPUT, H = 3, 9, 4, 5
 
 
 def layers(cell, **options):
     torch.manual_seed(0)
-    return Recurrent(cell=cell, input_size=I, hidden_size=H, **{"num_layers": 2, **options}).double()
+    return Recurrent(cell=cell, input_size=INPUT, hidden_size=H, **{"num_layers": 2, **options}).double()
 
 
 def inputs():
     torch.manual_seed(1)
-    return torch.randn(B, T, I, dtype=torch.float64)
+    return torch.randn(B, T, INPUT, dtype=torch.float64)
 
 
 def resets(*places):
@@ -71,7 +71,7 @@ def test_a_reset_is_a_fresh_start_for_its_row_alone(cell):
 def test_lanes_that_end_keep_their_state_and_a_reset_past_the_end_is_none(cell):
     module, values = layers(cell), inputs()
     lengths = torch.tensor([T, 4, 0])
-    before = module(torch.randn(B, 3, I, dtype=torch.float64))[1]
+    before = module(torch.randn(B, 3, INPUT, dtype=torch.float64))[1]
     marks = resets((0, 3), (1, 2), (1, 6), (2, 1))
     found, state = run_lanes(module, values, lengths, marks, before)
     for row, length in enumerate(lengths.tolist()):
