@@ -202,6 +202,7 @@ def write_parallel(folder: Path) -> None:
 # No weights are fetched: a small network from scratch in the place of a pretrained one.
 SCRATCH = ["--model.image.name", "small_cnn", "--data.preprocessor", "null", "--data.image_size", "16"]
 
+
 def write_play(folder: Path) -> None:
     """Tiny Shakespeare: one file without splits."""
     text = "First Citizen:\nBefore we proceed any further, hear me speak.\n\nAll:\nSpeak, speak.\n\n"

@@ -41,7 +41,7 @@ def test_a_run_folder_holds_all_that_was_promised(run_folder):
 
 
 def test_the_last_checkpoint_is_of_the_last_epoch_whatever_the_best_is(tmp_path):
-    worse = ["--model.optimizer", "torch.optim.SGD", "--model.optimizer.lr", "0"]  # nothing is learnt: the first is best
+    worse = ["--model.optimizer", "torch.optim.SGD", "--model.optimizer.lr", "0"]  # the first is best
     assert main(["fit", *SMALL, *worse, "many_to_many/hidden_markov", "--run_dir", str(tmp_path / "run")]) == 0
     epochs = {
         name: torch.load(tmp_path / "run" / "checkpoints" / f"{name}.ckpt", weights_only=True)["epoch"]
