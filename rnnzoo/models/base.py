@@ -99,13 +99,13 @@ class ZooModel(LightningModule, ABC):
     def answers(self, outputs: Any, batch: Any) -> list[dict[str, Any]]:
         """Read the outputs as plain Python: one dict for each sample of the batch."""
 
+    @abstractmethod
     def parts(self) -> dict[str, list[nn.Module]]:
         """Return the layers of each part that can be frozen by its name.
 
         Every parameter is in one, or in several where weights are tied. ``embedding`` are the vectors of tokens,
-        ``encoder`` the recurrent layers that read, ``head`` what makes outputs of what they read.
+        ``encoder`` what reads, ``decoder`` what writes, ``head`` what makes outputs of what they know.
         """
-        return {}
 
     def vocabularies(self) -> dict[str, tuple[Vocabulary | None, ...]]:
         """Return what the axes of parameters stand for: a vocabulary for each axis that has one, None for others.
