@@ -63,6 +63,6 @@ def format_table(evaluation: Evaluation) -> str:
     lines = ["metric".ljust(width) + "".join(split.rjust(14) for split in splits)]
     for name in names:
         cells = [evaluation.values[split].get(name) for split in splits]
-        shown = ["-" if value is None else f"{value:.4f}" for value in cells]
+        shown = ["-" if value is None else f"{value:.4f}" if abs(value) < 1e7 else f"{value:.4g}" for value in cells]
         lines.append(name.ljust(width) + "".join(cell.rjust(14) for cell in shown))
     return "\n".join(lines)
