@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -112,6 +116,7 @@ def test_more_lanes_are_another_number_and_the_definition_says_so(folder):
     lanes = measure(model, language(folder=folder, eval_lanes=5))
     assert "5 lanes" in model.definitions("test")["loss"]
     assert lanes["loss"] != pytest.approx(exact["loss"], abs=1e-5)
+    assert measure(model, language(folder=folder, eval_lanes=2))["loss"] != pytest.approx(lanes["loss"], abs=1e-5)
     assert f"{len(TEXT):,} characters" in model.definitions("test")["bits_per_character"]
 
 
@@ -226,6 +231,20 @@ def test_gradients_stop_at_the_edge_of_a_chunk(folder):
     assert not torch.allclose(outputs.raw, model(batches[1]).raw), "without its state it would be another"
 
 
+def test_a_lane_that_begins_forgets_alone(folder):
+    data = language(folder=folder)
+    model = watched(data)
+    first, second, *_ = data.train_dataloader()
+    with model._carrying("train"):
+        model(first)
+        mixed = model(second._replace(begins=torch.tensor([True, False]))).raw
+        model(first)
+        carried = model(second).raw
+    assert torch.allclose(mixed[0], model(second).raw[0])
+    assert torch.allclose(mixed[1], carried[1])
+    assert not torch.allclose(mixed[0], carried[0])
+
+
 def test_the_carried_state_goes_into_the_checkpoint_and_back(folder, tmp_path):
     data = language(folder=folder)
     model = watched(data, recurrent={"recurrent_dropout": 0.3}, num_layers=2)
@@ -306,3 +325,22 @@ def test_any_cell_comes_near_the_entropy_of_the_source(cell):
     Trainer(**{**QUIET, "max_epochs": 2}).fit(model, datamodule=data)
     assert data.best_scores["validation"]["loss"] - 0.01 < model.results["val"]["loss"]
     assert model.results["val"]["loss"] < 1.03 * data.best_scores["validation"]["loss"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options", [[], ["--data.documents", "row"], ["--model.recurrent.learn_initial_state", "true"]]
+)
+def test_two_processes_learn_what_one_with_twice_the_lanes_does(tmp_path, options):
+    def losses(name, *settings):
+        fit = ["fit", "next_step/markov_text", "--data.limit", "150", "--model.hidden_size", "8", *options, *settings]
+        fit += ["--trainer.max_epochs", "2", "--trainer.accelerator", "cpu", "--run_dir", str(tmp_path / name)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_DATASETS_CACHE": str(tmp_path / "cache")}
+        command = [sys.executable, "-m", "rnnzoo", *fit]
+        subprocess.run(command, check=True, timeout=300, env=environment, cwd=tmp_path, capture_output=True)
+        report = json.loads((tmp_path / name / "report.json").read_text())
+        return {split: values["loss"]["value"] for split, values in report["metrics"].items()}
+
+    one = losses("one", "--data.batch_size", "8")
+    two = losses("two", "--data.batch_size", "4", "--trainer.devices", "2", "--trainer.strategy", "ddp")
+    assert two == pytest.approx(one, abs=1e-5)
