@@ -59,9 +59,7 @@ class TextWriter:
 
     def finish(self) -> str:
         """Return what is still held back: a character that was never finished, as U+FFFD."""
-        text = self._decoder.decode(b"", final=True)
-        self._decoder.reset()
-        return text
+        return self._decoder.decode(b"", final=True)
 
     def _encoded(self, token: str) -> bytes:
         if self._bytes is None:

@@ -33,6 +33,18 @@ def test_every_character_and_word_of_the_raw_text_is_counted_once(kind, line_end
     assert row["words"].sum() == len(TEXT.split()) + 4
 
 
+def test_each_token_stands_for_its_own_part_of_the_text():
+    row = encode(processor("characters"), TEXT)
+    assert set(row["characters"].tolist()) == {1}
+    assert row["words"].tolist() == [
+        int(now == "\n" or (not now.isspace() and before.isspace()))
+        for before, now in zip(" " + TEXT, TEXT, strict=False)
+    ]
+    row = encode(processor("words", line_end=True), " a  bc\n\nd \n")
+    assert row["characters"].tolist() == [2, 4, 1, 1, 1, 2]
+    assert row["words"].tolist() == [1, 1, 1, 1, 1, 1]
+
+
 @pytest.mark.parametrize("kind", ["characters", "bytes", "bpe"])
 @pytest.mark.parametrize("line_end", [False, True])
 def test_text_comes_back_exactly(kind, line_end):
