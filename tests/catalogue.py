@@ -11,9 +11,8 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
-import references
 import torch
-from references import Reference, Weights
+from references import Reference, Weights, elman, gru, lstm
 from torch import Tensor, nn
 
 from rnnzoo.cells.base import Cell
@@ -26,7 +25,7 @@ class CellCase(NamedTuple):
 
     name: str
     reference: Reference
-    kind: str  # gated, linear or general: what the hidden state is allowed to do
+    kind: str  # gated, staged, linear or general: what the hidden state is allowed to do
     backends: tuple[str, ...]  # all that run it
     torch_layer: type[nn.RNNBase] | None = None  # the layer of torch with the same equations
     torch_options: Mapping[str, Any] = MappingProxyType({})
@@ -43,11 +42,11 @@ class BackendCase(NamedTuple):
 CELLS = {
     case.name: case
     for case in (
-        CellCase("rnn", references.RNN, "gated", ("reference", "native"), nn.RNN),
-        CellCase("rnn_relu", references.RNN_RELU, "gated", ("reference", "native"), nn.RNN, {"nonlinearity": "relu"}),
-        CellCase("lstm", references.LSTM, "gated", ("reference", "native"), nn.LSTM, options={"forget_bias": 2.5}),
-        CellCase("gru", references.GRU, "gated", ("reference", "native"), nn.GRU),
-        CellCase("gru_reset_before", references.GRU_RESET_BEFORE, "general", ("reference",)),
+        CellCase("rnn", elman.RNN, "gated", ("reference", "native"), nn.RNN),
+        CellCase("rnn_relu", elman.RNN_RELU, "gated", ("reference", "native"), nn.RNN, {"nonlinearity": "relu"}),
+        CellCase("lstm", lstm.LSTM, "gated", ("reference", "native"), nn.LSTM, options={"forget_bias": 2.5}),
+        CellCase("gru", gru.GRU, "gated", ("reference", "native"), nn.GRU),
+        CellCase("gru_reset_before", gru.GRU_RESET_BEFORE, "staged", ("reference",)),
     )
 }
 
@@ -98,18 +97,16 @@ def make_layer(
     return layer, drawn
 
 
-def random_state(layer: Recurrent, batch_size: int, *, seed: int = 7) -> tuple[Any, ...]:
+def random_state(case: CellCase, layer: Recurrent, batch_size: int, *, seed: int = 7) -> tuple[Any, ...]:
     """Draw a state of the layers that differs in every number, as leaves of the graph that want gradients."""
     rng = np.random.default_rng(seed)
-    return tuple(
-        type(inner)(
-            *(
-                torch.from_numpy(0.5 * rng.standard_normal(tuple(field.shape))).to(field.dtype).requires_grad_()
-                for field in inner
-            )
-        )
-        for inner in layer.initial_state(batch_size)
-    )
+    states = []
+    for cell in layer.cells:
+        first = cell.initial_state(batch_size)
+        drawn = case.reference.state(rng, batch_size, cell.hidden_size)
+        fields = (torch.from_numpy(value).to(like.dtype) for value, like in zip(drawn, first, strict=True))
+        states.append(type(first)(*(field.requires_grad_() for field in fields)))
+    return tuple(states)
 
 
 def flatten(state: Any) -> list[Tensor]:

@@ -12,7 +12,7 @@ import pytest
 from rnnzoo.backends import BACKENDS
 from rnnzoo.backends.select import choose
 from rnnzoo.cells import CELLS, list_cells, make_cell
-from rnnzoo.cells.base import Cell, GatedCell
+from rnnzoo.cells.base import Cell, GatedCell, LinearCell, StagedCell
 from rnnzoo.errors import InputError
 
 cells = pytest.mark.parametrize("case", catalogue.CELLS.values(), ids=list(catalogue.CELLS))
@@ -35,7 +35,8 @@ def test_registered_names_are_found():
 @cells
 def test_kind(case):
     assert CELLS.entry(case.name).facts["kind"] == case.kind
-    assert issubclass(CELLS[case.name], GatedCell) == (case.kind == "gated")
+    kinds = {"gated": GatedCell, "staged": StagedCell, "linear": LinearCell, "general": Cell}
+    assert case.kind == next(kind for kind, base in kinds.items() if issubclass(CELLS[case.name], base))
 
 
 @cells

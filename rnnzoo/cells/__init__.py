@@ -38,7 +38,7 @@ CELLS.add(
     "gru_reset_before",
     "rnnzoo.cells.gru:GRUResetBeforeCell",
     "gated recurrent unit, reset before the product (the paper)",
-    kind="general",
+    kind="staged",
     source="Cho et al. 2014, final version",
 )
 

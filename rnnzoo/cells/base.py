@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +27,12 @@ class HiddenState(NamedTuple):
 class Cell(nn.Module, ABC):
     """Any recurrence: a backend runs it over time, through `project` once and `step` for each step.
 
+    Its state is a NamedTuple of tensors, batch first, of which one is ``hidden``, a vector a row: what an attention
+    asks with. No row of a batch looks at another one, and nothing is remembered outside the state.
+
+    Attributes:
+        fixed_fields: fields of the state that no other layer may set (a normaliser): they start as the cell says.
+
     Args:
         input_size: I.
         hidden_size: H.
@@ -35,6 +41,8 @@ class Cell(nn.Module, ABC):
     Raises:
         InputError: if a size is below 1.
     """
+
+    fixed_fields: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, *, input_size: int, hidden_size: int, output_size: int | None = None) -> None:
         super().__init__()
@@ -58,11 +66,41 @@ class Cell(nn.Module, ABC):
         """Do one step: projected input [B, P] and state → output [B, O] and state."""
 
 
-class GatedCell(Cell, ABC):
+class StagedCell(Cell, ABC):
+    """A cell whose step is a few matrix products, one after the other, and row-wise functions before and after them.
+
+    p_k = W_k a_k(x, p_1 ... p_{k-1}, s)    y, s' = combine(x, p_1 ... p_n, s)
+
+    with the projected input x and the state s. All a_k (`operand`) and `combine` are pure, and no row of the batch
+    looks at another one; they may use parameters of the cell that are small (peepholes, gains). This form is all that
+    the ``fused`` backend needs: it takes the derivatives by itself. n may be 0.
+    """
+
+    @abstractmethod
+    def product_weights(self) -> tuple[Tensor, ...]:
+        """Return W_1 ... W_n: [P_k, K_k] each."""
+
+    @abstractmethod
+    def operand(self, index: int, projected: Tensor, products: tuple[Tensor, ...], state: State) -> Tensor:
+        """Return what the product `index` multiplies, a_k [B, K_k], from the products before it, [B, P_j] each."""
+
+    @abstractmethod
+    def combine(self, projected: Tensor, products: tuple[Tensor, ...], state: State) -> tuple[Tensor, State]:
+        """Combine x [B, P] and all products with the state → output [B, O] and state."""
+
+    def step(self, projected: Tensor, state: State) -> tuple[Tensor, State]:
+        """Do one step: product by product, then `combine`."""
+        products: tuple[Tensor, ...] = ()
+        for index, weight in enumerate(self.product_weights()):
+            products = (*products, F.linear(self.operand(index, projected, products, state), weight))
+        return self.combine(projected, products, state)
+
+
+class GatedCell(StagedCell, ABC):
     """A cell in which the hidden state enters by one matrix product and the rest is pointwise.
 
     The gates are stacked in ``gate_count`` blocks of H rows: ``input_weight`` [G·H, I], ``recurrent_weight`` [G·H, H]
-    and one ``bias`` [G·H] for both.
+    and one ``bias`` [G·H] for both. Only `gates` is left to write.
 
     Input weights are drawn from U(-1/√I, 1/√I), recurrent weights are orthogonal block by block, biases are zero.
     """
@@ -74,31 +112,80 @@ class GatedCell(Cell, ABC):
         rows = self.gate_count * hidden_size
         self.input_weight = nn.Parameter(torch.empty(rows, input_size))
         self.recurrent_weight = nn.Parameter(torch.empty(rows, hidden_size))
-        self.bias = nn.Parameter(torch.empty(rows))
-        nn.init.uniform_(self.input_weight, -(input_size**-0.5), input_size**-0.5)
-        for block in self.recurrent_weight.data.chunk(self.gate_count):
-            nn.init.orthogonal_(block)
-        nn.init.zeros_(self.bias)
+        self.bias = nn.Parameter(torch.zeros(rows))
+        draw_weights(self.input_weight, self.recurrent_weight)
 
     def project(self, inputs: Tensor) -> Tensor:
         """Return W x + b: [..., I] → [..., G·H]."""
         return F.linear(inputs, self.input_weight, self.bias)
 
-    def recur(self, hidden: Tensor) -> Tensor:
-        """Return R h: [B, H] → [B, G·H]."""
-        return F.linear(hidden, self.recurrent_weight)
-
     def initial_state(self, batch_size: int) -> State:
         """Return zeros."""
         return HiddenState(self.recurrent_weight.new_zeros(batch_size, self.hidden_size))
+
+    def product_weights(self) -> tuple[Tensor, ...]:
+        """Return R [G·H, H]."""
+        return (self.recurrent_weight,)
+
+    def operand(self, index: int, projected: Tensor, products: tuple[Tensor, ...], state: State) -> Tensor:
+        """Return h."""
+        return state.hidden
 
     @abstractmethod
     def gates(self, projected: Tensor, recurrent: Tensor, state: State) -> tuple[Tensor, State]:
         """Combine W x + b and R h, both [B, G·H], with the state, pointwise → output [B, H] and state."""
 
+    def combine(self, projected: Tensor, products: tuple[Tensor, ...], state: State) -> tuple[Tensor, State]:
+        """Compute the gates from the one product."""
+        return self.gates(projected, products[0], state)
+
+
+class LinearCell(Cell, ABC):
+    """A cell that is linear in its hidden state: the gates see the input alone, so that time can be scanned.
+
+    h' = a ⊙ h + b    with a and b free of h, real or complex; y = readout(x, h')
+    """
+
+    def initial_state(self, batch_size: int) -> State:
+        """Return zeros, in float32 or wider: a sum over a thousand steps needs the digits."""
+        weight = next(self.parameters())
+        return HiddenState(weight.new_zeros(batch_size, self.hidden_size, dtype=wide(weight.dtype)))
+
+    @abstractmethod
+    def coefficients(self, projected: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a and b, [..., N] each, for projected inputs [..., P] of one step or of all."""
+
+    @abstractmethod
+    def readout(self, projected: Tensor, hidden: Tensor) -> Tensor:
+        """Return the outputs [..., O] of hidden states [..., N] after the step."""
+
+    def unpack(self, state: State) -> Tensor:
+        """Return the hidden state as the one tensor h [B, N] that is scanned."""
+        return state.hidden
+
+    def pack(self, hidden: Tensor) -> State:
+        """Return h [B, N] as a state."""
+        return HiddenState(hidden)
+
     def step(self, projected: Tensor, state: State) -> tuple[Tensor, State]:
-        """Do one step: one matrix product, then the gates."""
-        return self.gates(projected, self.recur(state.hidden), state)
+        """Do one step of the recurrence."""
+        decay, addition = self.coefficients(projected)
+        hidden = decay * self.unpack(state) + addition
+        return self.readout(projected, hidden), self.pack(hidden)
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """Return the type that a long sum is kept in: float32, or float64 for float64."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def draw_weights(input_weight: Tensor, *recurrent_weights: Tensor) -> None:
+    """Draw input weights [.., I] from U(-1/√I, 1/√I) and recurrent ones orthogonal, square block by square block."""
+    bound = input_weight.shape[1] ** -0.5
+    nn.init.uniform_(input_weight, -bound, bound)
+    for weight in recurrent_weights:
+        for block in weight.data.split(weight.shape[1]):
+            nn.init.orthogonal_(block)
 
 
 def check_options(name: str, kind: type[Cell], options: Mapping[str, Any]) -> None:

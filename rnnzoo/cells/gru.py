@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rnnzoo.cells.base import Cell, GatedCell, HiddenState
+from rnnzoo.cells.base import GatedCell, HiddenState, StagedCell, draw_weights
 
 
 class GRUCell(GatedCell):
@@ -29,22 +29,18 @@ class GRUCell(GatedCell):
         super().__init__(input_size=input_size, hidden_size=hidden_size)
         self.candidate_bias = nn.Parameter(torch.zeros(hidden_size))  # b_m
 
-    def recur(self, hidden: Tensor) -> Tensor:
-        """Return R h with b_m added to the block of the candidate: [B, H] → [B, 3·H]."""
-        return F.linear(hidden, self.recurrent_weight, F.pad(self.candidate_bias, (2 * self.hidden_size, 0)))
-
     def gates(self, projected: Tensor, recurrent: Tensor, state: HiddenState) -> tuple[Tensor, HiddenState]:
         """Compute the gates and the new state."""
         projected_r, projected_z, projected_n = projected.chunk(3, dim=-1)  # [B, H] each
         recurrent_r, recurrent_z, recurrent_n = recurrent.chunk(3, dim=-1)
         reset = torch.sigmoid(projected_r + recurrent_r)
         update = torch.sigmoid(projected_z + recurrent_z)
-        candidate = torch.tanh(projected_n + reset * recurrent_n)
+        candidate = torch.tanh(projected_n + reset * (recurrent_n + self.candidate_bias))
         hidden = candidate + update * (state.hidden - candidate)
         return hidden, HiddenState(hidden)
 
 
-class GRUResetBeforeCell(Cell):
+class GRUResetBeforeCell(StagedCell):
     """The gated recurrent unit of the paper: the reset gate acts on the state before the matrix product.
 
     r = σ(W_r x + R_r h + b_r)    z = σ(W_z x + R_z h + b_z)
@@ -52,7 +48,7 @@ class GRUResetBeforeCell(Cell):
     h' = (1 - z) ⊙ n + z ⊙ h
 
     Gate order r, z, n; ``input_weight`` [3·H, I], ``recurrent_weight`` [3·H, H], ``bias`` [3·H]. Two products follow
-    each other in a step, so it is no `GatedCell`.
+    each other in a step.
 
     Source: Cho et al. 2014, arXiv 1406.1078 version 3; z and 1 - z are exchanged to torch's convention.
     """
@@ -62,9 +58,7 @@ class GRUResetBeforeCell(Cell):
         self.input_weight = nn.Parameter(torch.empty(3 * hidden_size, input_size))
         self.recurrent_weight = nn.Parameter(torch.empty(3 * hidden_size, hidden_size))
         self.bias = nn.Parameter(torch.zeros(3 * hidden_size))
-        nn.init.uniform_(self.input_weight, -(input_size**-0.5), input_size**-0.5)
-        for block in self.recurrent_weight.data.chunk(3):
-            nn.init.orthogonal_(block)
+        draw_weights(self.input_weight, self.recurrent_weight)
 
     def project(self, inputs: Tensor) -> Tensor:
         """Return W x + b: [..., I] → [..., 3·H]."""
@@ -74,12 +68,23 @@ class GRUResetBeforeCell(Cell):
         """Return zeros."""
         return HiddenState(self.recurrent_weight.new_zeros(batch_size, self.hidden_size))
 
-    def step(self, projected: Tensor, state: HiddenState) -> tuple[Tensor, HiddenState]:
-        """Compute the gates, then the candidate from the reset state."""
-        hidden, size = state.hidden, self.hidden_size
-        gate_weight, candidate_weight = self.recurrent_weight.split((2 * size, size))
-        gates = torch.sigmoid(projected[..., : 2 * size] + F.linear(hidden, gate_weight))  # [B, 2·H]
-        reset, update = gates.chunk(2, dim=-1)
-        candidate = torch.tanh(projected[..., 2 * size :] + F.linear(reset * hidden, candidate_weight))
-        hidden = candidate + update * (hidden - candidate)
+    def product_weights(self) -> tuple[Tensor, ...]:
+        """Return the weights of both gates [2·H, H] and of the candidate [H, H]."""
+        return self.recurrent_weight.split((2 * self.hidden_size, self.hidden_size))
+
+    def operand(self, index: int, projected: Tensor, products: tuple[Tensor, ...], state: HiddenState) -> Tensor:
+        """Return h, then r ⊙ h."""
+        if index == 0:
+            return state.hidden
+        size = self.hidden_size
+        return torch.sigmoid(projected[..., :size] + products[0][..., :size]) * state.hidden
+
+    def combine(
+        self, projected: Tensor, products: tuple[Tensor, ...], state: HiddenState
+    ) -> tuple[Tensor, HiddenState]:
+        """Compute the update gate, the candidate and the new state."""
+        _, projected_z, projected_n = projected.chunk(3, dim=-1)  # [B, H] each
+        update = torch.sigmoid(projected_z + products[0][..., self.hidden_size :])
+        candidate = torch.tanh(projected_n + products[1])
+        hidden = candidate + update * (state.hidden - candidate)
         return hidden, HiddenState(hidden)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch.nn.functional as F
 from torch import Tensor
 
-from rnnzoo.cells.base import Cell, GatedCell
+from rnnzoo.cells.base import Cell, StagedCell
 from rnnzoo.errors import InputError
 from rnnzoo.state import State
 
@@ -20,32 +20,32 @@ class DroppedState(NamedTuple):
     mask: Tensor  # [B, H], 0 or 1/(1-p); ones in evaluation
 
 
-class RecurrentDropout(Cell):
-    """Dropout on the hidden state that enters the recurrent product, one mask for all steps of a sequence.
+class RecurrentDropout(StagedCell):
+    """Dropout on the hidden state that enters the recurrent products, one mask for all steps of a sequence.
 
-    The gates see R (m ⊙ h); what they carry over from h itself (as a GRU does) is not dropped. The mask is part of
-    the state, drawn with `initial_state`.
+    The products see m ⊙ h; what the cell carries over from h itself (as a GRU does) is not dropped. The mask is part
+    of the state, drawn with `initial_state`.
 
     Args:
-        cell: the cell, one whose state enters by a single product.
+        cell: the cell, one whose state enters by matrix products.
         dropout: share of units that are dropped.
 
     Raises:
-        InputError: if the cell is no `GatedCell`.
+        InputError: if no product of the cell takes the hidden state.
 
     Source: Gal & Ghahramani 2016, "A Theoretically Grounded Application of Dropout in Recurrent Neural Networks".
     """
 
     def __init__(self, cell: Cell, *, dropout: float) -> None:
         super().__init__(input_size=cell.input_size, hidden_size=cell.hidden_size, output_size=cell.output_size)
-        if not isinstance(cell, GatedCell):
+        if not isinstance(cell, StagedCell) or not cell.product_weights():
             raise InputError(
                 "recurrent_dropout",
-                expected="a cell whose state enters by one matrix product",
+                expected="a cell whose hidden state enters by a matrix product",
                 got=type(cell).__name__,
                 fix="use dropout between layers instead",
             )
-        self.cell: GatedCell = cell
+        self.cell: StagedCell = cell
         self.dropout = dropout
 
     def project(self, inputs: Tensor) -> Tensor:
@@ -63,10 +63,20 @@ class RecurrentDropout(Cell):
             mask = mask.bernoulli(1 - self.dropout) / (1 - self.dropout)
         return DroppedState(inner, mask)
 
-    def step(self, projected: Tensor, state: DroppedState) -> tuple[Tensor, DroppedState]:
-        """Do one step of the inner cell with the masked hidden state in its product."""
-        recurrent = self.cell.recur(state.inner.hidden * state.mask)
-        output, inner = self.cell.gates(projected, recurrent, state.inner)
+    def product_weights(self) -> tuple[Tensor, ...]:
+        """Return the weights of the inner cell."""
+        return self.cell.product_weights()
+
+    def operand(self, index: int, projected: Tensor, products: tuple[Tensor, ...], state: DroppedState) -> Tensor:
+        """Return what the inner cell multiplies when its hidden state is masked."""
+        masked = state.inner._replace(hidden=state.inner.hidden * state.mask)
+        return self.cell.operand(index, projected, products, masked)
+
+    def combine(
+        self, projected: Tensor, products: tuple[Tensor, ...], state: DroppedState
+    ) -> tuple[Tensor, DroppedState]:
+        """Do as the inner cell does, with its state unmasked."""
+        output, inner = self.cell.combine(projected, products, state.inner)
         return output, DroppedState(inner, state.mask)
 
 

@@ -15,11 +15,10 @@ from torch import Tensor, nn
 from rnnzoo.decoding.attention_decoder import shifted
 from rnnzoo.decoding.decoder import Step
 from rnnzoo.layers.attention import Memory
-from rnnzoo.layers.bridge import inner_state
 from rnnzoo.layers.dropout import hold_masks
 from rnnzoo.layers.embedding import WordEmbedding
 from rnnzoo.layers.initial_state import InitialState
-from rnnzoo.layers.recurrent import Recurrent, States
+from rnnzoo.layers.recurrent import Recurrent, States, inner_state
 from rnnzoo.layers.vocabulary import VocabularyHead
 from rnnzoo.lengths import length_mask
 from rnnzoo.state import State, map_state, select_rows

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from rnnzoo.cells.wrappers import RecurrentDropout
-from rnnzoo.layers.recurrent import Recurrent, States, base_cell
+from rnnzoo.layers.recurrent import Recurrent, States, base_cell, inner_state
 from rnnzoo.state import State
 
 
@@ -15,7 +15,7 @@ class Bridge(nn.Module):
 
     The field of an encoder layer, both directions joined, is mapped to the field of the decoder layer of the same
     place (the last one's, where the decoder is deeper); a hidden field passes through tanh. A field that is no vector
-    (a matrix memory) starts as the decoder's cell starts it.
+    (a matrix memory), or that the cell keeps for itself (`Cell.fixed_fields`), starts as the decoder's cell starts it.
 
     Args:
         encoder: the layers whose final state is given.
@@ -34,7 +34,7 @@ class Bridge(nn.Module):
             theirs, own = (base_cell(each).initial_state(1) for each in (given, cell))  # type: ignore[arg-type]
             for name in own._fields:
                 before, after = getattr(theirs, name), getattr(own, name)
-                if isinstance(after, Tensor) and after.dim() == 2:
+                if after.dim() == 2 and name not in base_cell(cell).fixed_fields:  # type: ignore[arg-type]
                     maps[name] = nn.Linear(self.directions * before.shape[1], after.shape[1])
             self.maps.append(maps)
 
@@ -45,7 +45,7 @@ class Bridge(nn.Module):
         for cell, layer, each in zip(decoder.cells, self.source_layers, self.maps, strict=True):
             maps: nn.ModuleDict = each  # type: ignore[assignment]
             given = [inner_state(state) for state in states[layer * self.directions : (layer + 1) * self.directions]]
-            first = base_cell(cell).initial_state(len(given[0].hidden))  # type: ignore[arg-type]
+            first = base_cell(cell).initial_state(len(given[0][0]))  # type: ignore[arg-type]
             fields = {}
             for name, linear in maps.items():
                 mapped = linear(torch.cat([getattr(state, name) for state in given], dim=-1))  # [B, H]
@@ -53,8 +53,3 @@ class Bridge(nn.Module):
             state = first._replace(**fields)
             made.append(cell.wrap(state) if isinstance(cell, RecurrentDropout) else state)
         return tuple(made)
-
-
-def inner_state(state: State) -> State:
-    """Return the state of the cell itself, without the masks of a wrapper around it."""
-    return state.inner if hasattr(state, "inner") else state

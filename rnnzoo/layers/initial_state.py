@@ -13,7 +13,7 @@ from rnnzoo.state import State
 class InitialState(nn.Module):
     """tanh(W x + b) for each layer and each field of its state, whatever the cell.
 
-    A field that is no vector (a matrix memory) starts as the cell starts it.
+    A field that is no vector (a matrix memory), or that the cell keeps for itself, starts as the cell starts it.
 
     Args:
         input_size: I.
@@ -37,7 +37,9 @@ class InitialState(nn.Module):
         for cell in recurrent.cells:
             fields = base_cell(cell).initial_state(1)._asdict()  # type: ignore[arg-type]
             linears = {
-                name: nn.Linear(input_size, field.shape[1]) for name, field in fields.items() if is_vector(field)
+                name: nn.Linear(input_size, field.shape[1])
+                for name, field in fields.items()
+                if field.dim() == 2 and name not in base_cell(cell).fixed_fields  # type: ignore[arg-type]
             }
             self.maps.append(nn.ModuleDict(linears))
 
@@ -50,8 +52,3 @@ class InitialState(nn.Module):
             state = first._replace(**{name: linear(vectors).tanh() for name, linear in linears.items()})
             states.append(cell.wrap(state) if isinstance(cell, RecurrentDropout) else state)
         return tuple(states)
-
-
-def is_vector(field: State) -> bool:
-    """Return whether a field of a cell's state is one vector a row."""
-    return isinstance(field, Tensor) and field.dim() == 2

@@ -111,6 +111,10 @@ class Recurrent(nn.Module):
                 got=f"layers with inputs of {sizes[:-1]}",
                 fix="add layers, or choose input_size equal to the output size",
             )
+        self._state_shapes = [
+            {name: field.shape[1:] for name, field in base_cell(each).initial_state(1)._asdict().items()}
+            for each in cells
+        ]
         choose(cells[0], backend)  # refuse now what cannot run later
         if weight_drop > 0 and "recurrent_weight" not in base_cell(cells[0])._parameters:
             raise InputError(
@@ -293,13 +297,13 @@ class Recurrent(nn.Module):
         """Refuse a state of another shape: torch's kernels would read past its end."""
         if len(state) != len(self.cells):
             raise InputError("state of Recurrent", expected=f"{len(self.cells)} cell states", got=str(len(state)))
-        for cell, each in zip(self.cells, state, strict=True):
-            size = base_cell(cell).hidden_size  # type: ignore[arg-type]
-            hidden = each.inner.hidden if isinstance(cell, RecurrentDropout) else each.hidden
-            if hidden.shape != (batch_size, size):
-                raise InputError(
-                    "state of Recurrent", expected=f"shape [{batch_size}, {size}]", got=str(list(hidden.shape))
-                )
+        for shapes, each in zip(self._state_shapes, state, strict=True):
+            for name, shape in shapes.items():
+                got = getattr(inner_state(each), name).shape
+                if got != (batch_size, *shape):
+                    raise InputError(
+                        f"state of Recurrent, {name}", expected=f"shape {[batch_size, *shape]}", got=str(list(got))
+                    )
 
     def _learn(self, field: Tensor) -> Tensor:
         self.initial.append(nn.Parameter(field[0].detach().clone()))
@@ -335,6 +339,11 @@ class Recurrent(nn.Module):
 def base_cell(cell: Cell) -> Cell:
     """Return the cell inside a `RecurrentDropout`, or the cell itself."""
     return cell.cell if isinstance(cell, RecurrentDropout) else cell
+
+
+def inner_state(state: State) -> State:
+    """Return the state of the cell itself, without the masks of a wrapper around it."""
+    return state.inner if hasattr(state, "inner") else state
 
 
 def torch_names(module: nn.RNNBase) -> list[list[str]]:

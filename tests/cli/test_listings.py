@@ -85,7 +85,9 @@ def test_help_of_a_verb_shows_how_it_is_called(verb, capsys):
 def test_json_of_cells_lists_all_of_them(capsys):
     rows = listed(capsys, "cells")
     assert [row["cell"] for row in rows] == list(CELLS)
-    assert all(row["kind"] in ("general", "gated", "linear") and row["summary"] and row["source"] for row in rows)
+    assert all(
+        row["kind"] in ("gated", "staged", "linear", "general") and row["summary"] and row["source"] for row in rows
+    )
 
 
 def test_json_of_models_lists_all_of_them(capsys):

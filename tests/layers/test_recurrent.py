@@ -390,7 +390,6 @@ def test_recurrent_dropout_is_the_identity_in_evaluation(case):
         ({"residual": True, "num_layers": 1, "input_size": 3}, "residual: expected a layer"),
         ({"residual": True, "num_layers": 1, "bidirectional": True}, "residual: expected a layer"),
         ({"cell": "gru_reset_before", "backend": "native"}, "backend: expected one that can run"),
-        ({"cell": "gru_reset_before", "recurrent_dropout": 0.5}, "recurrent_dropout: expected a cell"),
         ({"recurrent_dropout": 0.5, "backend": "native"}, "backend: expected one that can run"),
     ],
     ids=str,

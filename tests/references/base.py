@@ -18,16 +18,27 @@ Step = Callable[[Weights, Array, State], tuple[Array, State]]
 
 
 class Reference(NamedTuple):
-    """One cell in NumPy: its step, and what its weights and its state are made of."""
+    """One cell in NumPy: its step, and what its weights and its state are made of.
+
+    Without `shapes` the weights are those of a `GatedCell`: one block a gate. With `shapes` they are what it says.
+    """
 
     step: Step
-    gates: tuple[str, ...]  # in the order of their blocks
+    gates: tuple[str, ...] = ()  # in the order of their blocks
     fields: tuple[str, ...] = ("hidden",)  # of the state
     vectors: tuple[str, ...] = ()  # names of further parameters [H]
+    shapes: Callable[[int, int], dict[str, tuple[int, ...]]] | None = None  # (I, H) → name → shape
+    state_shapes: Callable[[int], tuple[tuple[int, ...], ...]] | None = None  # H → shape of each field of a row
+    positive: tuple[str, ...] = ()  # fields of the state that are above 0 in every state that can be reached
 
     def weights(self, seed: int, *, input_size: int, hidden_size: int) -> Weights:
-        """Draw weights whose scale and bias differ from gate to gate, so that swapped gates show."""
+        """Draw weights whose scale and offset differ from gate to gate, so that swapped gates show."""
         rng = np.random.default_rng(seed)
+        if self.shapes is not None:
+            return {
+                name: draw(rng, place, shape, hidden_size)
+                for place, (name, shape) in enumerate(self.shapes(input_size, hidden_size).items())
+            }
         blocks: dict[str, list[Array]] = {"input_weight": [], "recurrent_weight": [], "bias": []}
         for gate in range(len(self.gates)):
             scale, offset = 0.4 + 0.1 * gate, 0.3 * (gate + 1) * (-1) ** gate
@@ -38,70 +49,40 @@ class Reference(NamedTuple):
         weights.update({name: 0.7 * rng.standard_normal(hidden_size) for name in self.vectors})
         return weights
 
+    def state(self, rng: np.random.Generator, batch_size: int, hidden_size: int) -> State:
+        """Draw a state of `batch_size` rows that differs in every number."""
+        shapes = ((hidden_size,),) * len(self.fields) if self.state_shapes is None else self.state_shapes(hidden_size)
+        drawn = [0.5 * rng.standard_normal((batch_size, *shape)) for shape in shapes]
+        return tuple(
+            np.abs(field) + 0.1 if name in self.positive else field
+            for name, field in zip(self.fields, drawn, strict=True)
+        )
+
+
+def draw(rng: np.random.Generator, place: int, shape: tuple[int, ...], hidden_size: int) -> Array:
+    """Draw one parameter: each block of H rows has its own scale, and vectors their own offset."""
+    values = (0.4 + 0.05 * place) * rng.standard_normal(shape)
+    for block in range(-(-shape[0] // hidden_size)):
+        rows = slice(block * hidden_size, (block + 1) * hidden_size)
+        values[rows] *= 1.0 + 0.3 * block
+        if len(shape) == 1:
+            values[rows] += 0.3 * (block + 1) * (-1) ** (block + place)
+    return values
+
 
 def sigmoid(x: Array) -> Array:
     return 1.0 / (1.0 + np.exp(-x))
 
 
-def rnn_step(weights: Weights, x: Array, state: State) -> tuple[Array, State]:
-    (h,) = state
-    h = np.tanh(weights["input_weight"] @ x + weights["recurrent_weight"] @ h + weights["bias"])
-    return h, (h,)
-
-
-def rnn_relu_step(weights: Weights, x: Array, state: State) -> tuple[Array, State]:
-    (h,) = state
-    h = np.maximum(0.0, weights["input_weight"] @ x + weights["recurrent_weight"] @ h + weights["bias"])
-    return h, (h,)
-
-
-def lstm_step(weights: Weights, x: Array, state: State) -> tuple[Array, State]:
-    h, c = state
-    w_i, w_f, w_g, w_o = np.split(weights["input_weight"], 4)
-    r_i, r_f, r_g, r_o = np.split(weights["recurrent_weight"], 4)
-    b_i, b_f, b_g, b_o = np.split(weights["bias"], 4)
-    i = sigmoid(w_i @ x + r_i @ h + b_i)
-    f = sigmoid(w_f @ x + r_f @ h + b_f)
-    g = np.tanh(w_g @ x + r_g @ h + b_g)
-    o = sigmoid(w_o @ x + r_o @ h + b_o)
-    c = f * c + i * g
-    h = o * np.tanh(c)
-    return h, (h, c)
-
-
-def gru_step(weights: Weights, x: Array, state: State) -> tuple[Array, State]:
-    (h,) = state
-    w_r, w_z, w_n = np.split(weights["input_weight"], 3)
-    r_r, r_z, r_n = np.split(weights["recurrent_weight"], 3)
-    b_r, b_z, b_n = np.split(weights["bias"], 3)
-    r = sigmoid(w_r @ x + r_r @ h + b_r)
-    z = sigmoid(w_z @ x + r_z @ h + b_z)
-    n = np.tanh(w_n @ x + b_n + r * (r_n @ h + weights["candidate_bias"]))
-    h = (1.0 - z) * n + z * h
-    return h, (h,)
-
-
-def gru_reset_before_step(weights: Weights, x: Array, state: State) -> tuple[Array, State]:
-    (h,) = state
-    w_r, w_z, w_n = np.split(weights["input_weight"], 3)
-    r_r, r_z, r_n = np.split(weights["recurrent_weight"], 3)
-    b_r, b_z, b_n = np.split(weights["bias"], 3)
-    r = sigmoid(w_r @ x + r_r @ h + b_r)
-    z = sigmoid(w_z @ x + r_z @ h + b_z)
-    n = np.tanh(w_n @ x + r_n @ (r * h) + b_n)
-    h = (1.0 - z) * n + z * h
-    return h, (h,)
-
-
-RNN = Reference(rnn_step, gates=("h",))
-RNN_RELU = Reference(rnn_relu_step, gates=("h",))
-LSTM = Reference(lstm_step, gates=("i", "f", "g", "o"), fields=("hidden", "cell"))
-GRU = Reference(gru_step, gates=("r", "z", "n"), vectors=("candidate_bias",))
-GRU_RESET_BEFORE = Reference(gru_reset_before_step, gates=("r", "z", "n"))
-
-
 def sequence(
-    step: Step, weights: Weights, inputs: Array, lengths: Sequence[int], state: State, *, backward: bool = False
+    step: Step,
+    weights: Weights,
+    inputs: Array,
+    lengths: Sequence[int],
+    state: State,
+    *,
+    backward: bool = False,
+    output_size: int | None = None,
 ) -> tuple[Array, State]:
     """Run one cell over rows of different lengths, each row alone.
 
@@ -110,13 +91,14 @@ def sequence(
         weights: its weights.
         inputs: [B, T, I].
         lengths: valid steps of each row.
-        state: tuple of [B, H], the state before the first step.
+        state: tuple of [B, ...], the state before the first step.
         backward: go from each row's last valid step to its first.
+        output_size: O; None takes the size of the state's first field.
 
     Returns:
-        Outputs [B, T, H], zero past each row's length, and the tuple of final states [B, H].
+        Outputs [B, T, O], zero past each row's length, and the tuple of final states.
     """
-    outputs = np.zeros((*inputs.shape[:2], state[0].shape[1]))
+    outputs = np.zeros((*inputs.shape[:2], output_size or state[0].shape[1]))
     final = tuple(field.copy() for field in state)
     for row, length in enumerate(lengths):
         own: State = tuple(field[row] for field in state)
@@ -135,6 +117,7 @@ def stack(
     states: Sequence[State],
     *,
     bidirectional: bool,
+    output_size: int | None = None,
 ) -> tuple[Array, list[State]]:
     """Run layers of cells; weights and states lie layer 0 forward, layer 0 backward, layer 1 forward, ..."""
     directions = 2 if bidirectional else 1
@@ -143,7 +126,9 @@ def stack(
         outputs = []
         for direction in range(directions):
             place = layer * directions + direction
-            output, after = sequence(step, weights[place], inputs, lengths, states[place], backward=direction == 1)
+            output, after = sequence(
+                step, weights[place], inputs, lengths, states[place], backward=direction == 1, output_size=output_size
+            )
             outputs.append(output)
             final.append(after)
         inputs = np.concatenate(outputs, axis=-1)
