@@ -1,0 +1,343 @@
+"""Any staged cell over time: one product and one row-wise kernel a step, and a backward pass scheduled by hand.
+
+What does not need the state is one product for many steps (`Cell.project`), states and products are kept, and the
+backward pass goes once through the steps; the gradient of each weight is one product over many of them. Steps are
+taken in chunks, so that what lies between the products stays in the cache. See `rnnzoo.backends.kernels` for what
+happens between the products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from rnnzoo.backends.form import Form, examine, flatten, signature, unflatten
+from rnnzoo.backends.kernels import Kernel, Kernels, bind
+from rnnzoo.backends.native import zero_padding
+from rnnzoo.backends.product import Product
+from rnnzoo.cells.base import Cell, GatedCell, StagedCell
+from rnnzoo.cells.wrappers import RecurrentDropout
+from rnnzoo.lengths import length_mask
+from rnnzoo.state import State
+
+CHUNK = 2**20  # numbers of projected input in one chunk of steps on a CPU
+
+_forms: dict[Any, Form] = {}
+
+
+def refusal(cell: Cell) -> str:
+    """Return why this backend cannot run a cell, or an empty string if it can."""
+    return "" if isinstance(cell, StagedCell) else f"{type(cell).__name__} is no StagedCell"
+
+
+def run(cell: Cell, inputs: Tensor, lengths: Tensor | None, state: State | None) -> tuple[Tensor, State]:
+    """Run a cell over right-padded sequences; see `rnnzoo.backends.reference.run`.
+
+    Raises:
+        RuntimeError: in a second backward pass through the first (``create_graph``), whose gradient there is not.
+    """
+    assert isinstance(cell, StagedCell)
+    batch_size, steps, _ = inputs.shape
+    state = cell.initial_state(batch_size) if state is None else state
+    if steps == 0 or batch_size == 0:
+        return inputs.new_zeros(batch_size, steps, cell.output_size), state
+    mask = None
+    full = steps if lengths is None else min(steps, int(lengths.min()))  # steps at which no row is padding
+    if lengths is not None and full < steps:
+        valid = length_mask(lengths, steps)  # [B, T]
+        inputs = torch.where(valid.unsqueeze(-1), inputs, 0.0)  # whatever stands there must not reach the gates
+        mask = valid.t().contiguous()  # [T, B]
+    source = inputs.transpose(0, 1).contiguous()  # [T, B, I]
+    affine = affine_projection(cell)
+    if affine is None:
+        source = cell.project(source).contiguous()  # [T, B, P]
+    mark = signature(cell)
+    if mark not in _forms:
+        _forms[mark] = examine(cell, source.shape[-1] if affine is None else len(affine[0]), state)
+    form = _forms[mark]
+    own = dict(cell.named_parameters())
+    parameters = [own[name] for name in form.parameters]
+    cell_type = next(iter(own.values())).dtype
+    fields = [field.to(torch.promote_types(field.dtype, cell_type)) for field in flatten(state)]
+    device = inputs.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+    job = Job(cell, form, mark, mask=mask, full=full, dtype=dtype, affine=affine is not None)
+    with torch.autocast(device, enabled=False):
+        outputs, *final = FusedFunction.apply(
+            job, source, *(affine or ()), *cell.product_weights(), *parameters, *fields
+        )
+    outputs = zero_padding(outputs.transpose(0, 1), None if mask is None else lengths)  # [B, T, O]
+    return outputs, unflatten(form.template, final)
+
+
+def affine_projection(cell: Cell) -> tuple[Tensor, Tensor] | None:
+    """Return W [P, I] and b [P] of a cell that projects its input as x ↦ W x + b, or None if it does otherwise."""
+    if isinstance(cell, RecurrentDropout):
+        return affine_projection(cell.cell)
+    if isinstance(cell, GatedCell) and type(cell).project is GatedCell.project:
+        return cell.input_weight, cell.bias
+    return None
+
+
+class Arguments(NamedTuple):
+    """The tensors of one run, by their role."""
+
+    source: Tensor  # [T, B, I] inputs of an affine projection, or projected inputs [T, B, P]
+    affine: Sequence[Tensor]  # W, b; empty if the source is projected
+    weights: Sequence[Tensor]
+    parameters: Sequence[Tensor]
+    state: Sequence[Tensor]
+
+
+class Job:
+    """What a run hands to its backward pass besides tensors.
+
+    Args:
+        cell: the cell, for its code.
+        form: what its step is made of.
+        mark: its `signature`.
+        mask: [T, B] steps that are no padding, or None.
+        full: steps at which no row is padding.
+        dtype: the type of products under autocast, or None.
+        affine: whether the projection is part of the run.
+    """
+
+    def __init__(
+        self, cell: StagedCell, form: Form, mark: Any, *,
+        mask: Tensor | None, full: int, dtype: torch.dtype | None, affine: bool,
+    ) -> None:  # fmt: skip
+        self.form = form
+        self.mark = (mark, affine, dtype)
+        self.mask = mask
+        self.full = full
+        self.dtype = dtype
+        self.affine = affine
+        self.output_size = cell.output_size
+        self.kernels = {masked: Kernels(cell, form, biased=affine, masked=masked) for masked in (False, True)}
+        self.moving = self.kernels[False].moving
+        self.computed = [index for index, place in enumerate(form.operands) if place is None]
+        self.bound: dict[Any, Kernel] = {}
+
+    def name(self, tensors: Sequence[Tensor]) -> Arguments:
+        """Sort the arguments of the function by their role."""
+        left = iter(tensors)
+        counts = (2 * self.affine, len(self.form.operands), len(self.form.parameters), len(self.form.constant))
+        return Arguments(next(left), *([next(left) for _ in range(count)] for count in counts))
+
+    def valid(self, step: int) -> tuple[Tensor, ...]:
+        """Return which rows [B] move on at a step; nothing where all do."""
+        return () if self.mask is None or step < self.full else (self.mask[step],)
+
+    def call(self, name: str, *tensors: Tensor, masked: bool = False, index: int | None = None) -> None:
+        """Call a kernel, compiled where that is worth it; bound anew in each pass, for its shapes."""
+        key = (name, masked, index)
+        kernel = self.bound.get(key)
+        if kernel is None:
+            kernel = getattr(self.kernels[masked], name)
+            if index is not None:
+                kernel = partial(kernel, index)
+            kernel = self.bound[key] = bind(kernel, (self.mark, *key), tensors)
+        kernel(*tensors)
+
+    def chunks(self, source: Tensor, projected_size: int) -> list[range]:
+        """Return the steps in parts whose projected input stays in a cache."""
+        steps, rows, _ = source.shape
+        size = steps if source.is_cuda else max(1, CHUNK // (rows * projected_size))
+        return [range(start, min(start + size, steps)) for start in range(0, steps, size)]
+
+    def projected(self, given: Arguments, steps: range, layout: Product | None) -> Tensor:
+        """Return the projected inputs of some steps [S, B, P], without their bias."""
+        part = given.source[steps.start : steps.stop]
+        return part if layout is None else layout.forward(part.flatten(0, 1)).unflatten(0, part.shape[:2])
+
+
+class FusedFunction(torch.autograd.Function):
+    """All steps of one run: (job, tensors of `Arguments`) → outputs [T, B, O] and the final state."""
+
+    @staticmethod
+    def forward(ctx: Any, job: Job, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Run forward; keep states, products and computed operands."""
+        given = job.name(tensors)
+        form, state = job.form, given.state
+        steps, rows, _ = given.source.shape
+        layouts = [Product(weight, rows=rows, steps=steps, dtype=job.dtype) for weight in given.weights]
+        project = Product(given.affine[0], rows=rows, steps=1, dtype=job.dtype) if job.affine else None
+        projected_size = len(given.affine[0]) if job.affine else given.source.shape[-1]
+        bias = given.affine[1:]
+        histories = [history(state[place], steps) for place in job.moving]  # [T + 1, B, ...] each
+        operands = [state[0].new_empty(steps, rows, given.weights[index].shape[1]) for index in job.computed]
+        separate = [] if form.output is not None else [state[0].new_empty(steps, rows, job.output_size)]
+        before = fields_by_step(job, state, histories, steps)
+        moved = [buffer.unbind() for buffer in histories]
+        put = [buffer.unbind() for buffer in separate]
+        multiplied = operand_lists(job, operands, moved)
+        keep = any(ctx.needs_input_grad)
+        kept: list[Tensor] = []
+        for chunk in job.chunks(given.source, projected_size):
+            block = job.projected(given, chunk, project)
+            if keep and job.affine and not form.additive:
+                kept.append(block)
+            for step, at in zip(chunk, block.unbind(), strict=True):
+                fields = [field[step] for field in before]
+                products: list[Tensor] = []
+                for index, layout in enumerate(layouts):
+                    operand = multiplied[index][step]
+                    if form.operands[index] is None:
+                        job.call("operand", at, *bias, *products, *fields, *given.parameters, operand, index=index)
+                    products.append(layout.forward(operand))
+                valid = job.valid(step)
+                job.call(
+                    "forward", at, *bias, *products, *fields, *given.parameters, *valid,
+                    *(buffer[step] for buffer in put), *(buffer[step + 1] for buffer in moved),
+                    masked=len(valid) > 0,
+                )  # fmt: skip
+                if keep:
+                    kept += products
+        if keep:
+            ctx.save_for_backward(*tensors, *histories, *operands, *kept)
+            ctx.job, ctx.layouts, ctx.projected_size = job, layouts, projected_size
+        job.bound.clear()
+        final = list(state)
+        for place, buffer in zip(job.moving, histories, strict=True):
+            final[place] = buffer[steps].clone()
+        outputs = separate[0] if form.output is None else histories[job.moving.index(form.output)][1:]
+        return (outputs, *final)
+
+    @staticmethod
+    def backward(ctx: Any, g_outputs: Tensor, *g_final: Tensor) -> tuple[Tensor | None, ...]:
+        """Go back through the steps.
+
+        Raises:
+            RuntimeError: with `create_graph`, for a second derivative would silently lack this part.
+        """
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "the fused backend cannot be differentiated twice: choose backend 'reference', "
+                "or do not use create_graph=True"
+            )
+        job: Job = ctx.job
+        form, moving, wanted = job.form, job.moving, ctx.needs_input_grad[1:]
+        saved = iter(ctx.saved_tensors)
+        given = job.name([next(saved) for _ in wanted])
+        histories = [next(saved) for _ in moving]
+        operands = [next(saved) for _ in job.computed]
+        steps, rows, _ = given.source.shape
+        count = len(given.weights)
+        chunks = job.chunks(given.source, ctx.projected_size)
+        blocks, kept = read_kept(job, given, chunks, saved, count)
+        before = fields_by_step(job, given.state, histories, steps)
+
+        width = given.source.dtype if job.dtype is None else job.dtype
+        room = (max(map(len, chunks)), rows, ctx.projected_size)
+        whole = None if job.affine else torch.empty_like(given.source)
+        scratch = given.source.new_empty(room, dtype=width) if whole is None else None
+        sums = [] if form.additive else [given.state[0].new_empty(room[0], rows, len(w)) for w in given.weights]
+        g_source = torch.empty_like(given.source) if whole is None and wanted[0] else whole
+        g_affine = [torch.zeros_like(value) for value in given.affine]
+        g_weights = [torch.zeros_like(weight) for weight in given.weights]
+        g_parameters = [torch.zeros_like(value) for value in given.parameters]
+        g_fields = [g_final[place].clone(memory_format=torch.contiguous_format) for place in moving]
+        g_before = [torch.empty_like(value) for value in g_fields]
+        places = job.kernels[False].extra_places
+        g_extra = [torch.zeros_like(g_fields[place]) for place in places]
+        slot = {index: rank for rank, index in enumerate(i for i in range(count) if form.operands[i] is not None)}
+        g_out = g_outputs.contiguous().unbind()
+        for chunk, block in zip(reversed(chunks), reversed(blocks), strict=True):
+            room_at = scratch[: len(chunk)] if scratch is not None else whole[chunk.start : chunk.stop]  # type: ignore[index]
+            g_ats = room_at.unbind()
+            g_sums = [buffer.unbind() for buffer in sums]
+            ats = None if block is None else block.unbind()
+            for step in reversed(chunk):
+                local = step - chunk.start
+                at = () if ats is None else (ats[local], *given.affine[1:])
+                products = kept[step * count : (step + 1) * count]
+                fields = [field[step] for field in before]
+                valid = job.valid(step)
+                g_at = g_ats[local]
+                g_products = [g_at] if form.additive else [buffer[local] for buffer in g_sums]
+                job.call(
+                    "backward", *at, *products, *fields, *given.parameters, *valid, g_out[step], *g_fields, *g_extra,
+                    g_at, *(() if form.additive else g_products), *g_before, *g_parameters, masked=len(valid) > 0,
+                )  # fmt: skip
+                for index in reversed(range(count)):
+                    g_operand = ctx.layouts[index].backward(g_products[index])
+                    if index in slot:
+                        g_extra[slot[index]] = g_operand
+                    else:
+                        job.call(
+                            "operand_backward", *at, *products[:index], *fields, *given.parameters, g_operand,
+                            g_at, *g_products[:index], *g_before, *g_parameters, index=index,
+                        )  # fmt: skip
+                g_fields, g_before = g_before, g_fields
+            for index, buffer in enumerate([room_at] if form.additive else sums):
+                place = form.operands[index]
+                history = operands[job.computed.index(index)] if place is None else histories[moving.index(place)]
+                part = history[chunk.start : chunk.stop]
+                add_product(g_weights[index], buffer[: len(chunk)], part, job.dtype)
+            if job.affine:
+                add_product(g_affine[0], room_at, given.source[chunk.start : chunk.stop], job.dtype)
+                g_affine[1] += room_at.flatten(0, 1).sum(0, dtype=g_affine[1].dtype)
+                if g_source is not None:
+                    weight = given.affine[0].to(width)
+                    g_source[chunk.start : chunk.stop] = torch.mm(room_at.flatten(0, 1), weight).unflatten(
+                        0, (-1, rows)
+                    )
+        for place, extra in zip(places, g_extra, strict=True):
+            g_fields[place] += extra
+        g_state: list[Tensor | None] = [None] * len(given.state)
+        for place, value in zip(moving, g_fields, strict=True):
+            g_state[place] = value
+        job.bound.clear()
+        return (None, g_source, *g_affine, *g_weights, *g_parameters, *g_state)
+
+
+def history(first: Tensor, steps: int) -> Tensor:
+    """Return room for a field of the state [T + 1, B, ...] that begins with `first` [B, ...]."""
+    room = first.new_empty(steps + 1, *first.shape)
+    room[0] = first
+    return room
+
+
+def fields_by_step(
+    job: Job, state: Sequence[Tensor], histories: Sequence[Tensor], steps: int
+) -> list[Sequence[Tensor]]:
+    """Return for each field of the state its values before each step."""
+    fields: list[Sequence[Tensor]] = [[field] * steps for field in state]
+    for place, buffer in zip(job.moving, histories, strict=True):
+        fields[place] = buffer.unbind()
+    return fields
+
+
+def operand_lists(job: Job, operands: Sequence[Tensor], moved: Sequence[Sequence[Tensor]]) -> list[Sequence[Tensor]]:
+    """Return for each product what it multiplies at each step: a field of the state, or room for what is computed."""
+    rooms = iter(operands)
+    return [next(rooms).unbind() if place is None else moved[job.moving.index(place)] for place in job.form.operands]
+
+
+def read_kept(
+    job: Job, given: Arguments, chunks: Sequence[range], saved: Iterator[Tensor], count: int
+) -> tuple[list[Tensor | None], list[Tensor]]:
+    """Return the projected inputs of each chunk (None for an additive cell) and the products of all steps."""
+    blocks: list[Tensor | None] = []
+    kept: list[Tensor] = []
+    for chunk in chunks:
+        if job.form.additive:
+            blocks.append(None)
+        else:
+            blocks.append(next(saved) if job.affine else given.source[chunk.start : chunk.stop])
+        kept += [next(saved) for _ in range(count * len(chunk))]
+    return blocks, kept
+
+
+def add_product(total: Tensor, grads: Tensor, operands: Tensor, dtype: torch.dtype | None) -> None:
+    """Add to the gradient of a weight [P, K] that of some steps: [S, B, P] and [S, B, K]."""
+    dtype = dtype or total.dtype
+    left, right = grads.flatten(0, 1).to(dtype).t(), operands.flatten(0, 1).to(dtype)
+    if dtype == total.dtype:
+        total.addmm_(left, right)
+    else:
+        total += torch.mm(left, right)

@@ -1,0 +1,259 @@
+"""The row-wise parts of a step and their derivatives, as functions that write into given tensors.
+
+They are plain torch functions, made from the cell's own `operand` and `combine`: nobody writes a gradient. On shapes
+that come often they are compiled (`torch.compile`'s compiler, without its guards: the caller knows the shapes); a
+compiled one is used only after it gave the numbers of the plain one.
+
+`RNNZOO_COMPILE=0` in the environment never compiles, `RNNZOO_COMPILE=1` compiles every shape at its first use.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rnnzoo.backends.form import Form, flatten, unflatten, with_parameters
+
+Kernel = Callable[..., None]
+
+COMPILE_AFTER = 8  # runs with the same shapes; a few odd batches are not worth the seconds that compiling takes
+SMALLEST = 8192  # numbers in the largest argument, such as B · 4 H, below which the calls cost more than the work
+MOST_SHAPES = 6  # compiled for one kernel; rarer ones stay plain
+
+_seen: Counter[Any] = Counter()
+_compiled: dict[Any, Kernel] = {}
+_shapes: Counter[Any] = Counter()
+_failures: list[str] = []
+
+
+class Kernels:
+    """The functions of one cell, each of a flat list of tensors of one step.
+
+    Names of the arguments: x projected input [B, P] and its bias [P]; p products [B, P_k]; s fields of the state; w
+    parameters; valid [B] rows whose state moves on; g_… gradients. Those that are written come last.
+
+    Args:
+        cell: the cell; only its code and plain attributes are used, parameters are arguments.
+        form: what `examine` found.
+        biased: whether there is a bias.
+        masked: whether there is ``valid``.
+    """
+
+    def __init__(self, cell: Any, form: Form, *, biased: bool, masked: bool) -> None:
+        self.cell = cell
+        self.form = form
+        self.biased = biased
+        self.masked = masked
+        self.moving = [place for place, still in enumerate(form.constant) if not still]
+        self.extra_places = [self.moving.index(place) for place in form.operands if place is not None]
+
+    def forward(self, *tensors: Tensor) -> None:
+        """Do the row-wise part of a step: (x, bias, p, s, w, valid) → output, unless a field is it, and moving fields.
+
+        Of an additive cell the product becomes the sum x + bias + p, all that its gradient needs.
+        """
+        form, left = self.form, iter(tensors)
+        projected = next(left)
+        bias = next(left) if self.biased else None
+        products, fields, parameters = (take(left, count) for count in self.counts())
+        valid = next(left) if self.masked else None
+        if form.additive:
+            total = self.shifted(projected, bias, fields) + products[0].to(fields[0].dtype)
+            products[0].copy_(total)
+            results = self.step(parameters, total, [torch.zeros_like(total)], fields, valid)
+        else:
+            results = self.step(parameters, self.shifted(projected, bias, fields), products, fields, valid)
+        for target, value in zip(left, results, strict=True):
+            target.copy_(value)
+
+    def backward(self, *tensors: Tensor) -> None:
+        """Go back through the row-wise part of a step.
+
+        (x, bias, p, s, w, valid, g_output, g_s', g_extra) → g_x, g_p, g_s; added to: g_w
+
+        `g_extra` are the gradients that the products of the next step sent to the fields they multiplied, in the
+        order of `Form.operands`. An additive cell has neither x and bias nor g_p, for g_x is the same.
+        """
+        form, left = self.form, iter(tensors)
+        projected = None if form.additive else next(left)
+        bias = next(left) if self.biased and not form.additive else None
+        products, fields, parameters = (take(left, count) for count in self.counts())
+        valid = next(left) if self.masked else None
+        g_output = next(left)
+        grads = take(left, len(self.moving))
+        for place in self.extra_places:
+            grads[place] = grads[place] + next(left).to(grads[place].dtype)
+        if form.output is None:
+            grads = [g_output, *grads]
+        else:
+            place = self.moving.index(form.output)
+            grads[place] = grads[place] + g_output
+        with torch.enable_grad():
+            inner = [leaf(field) if place in self.moving else field for place, field in enumerate(fields)]
+            weights = [leaf(weight) for weight in parameters]
+            if projected is None:
+                sources = [leaf(products[0])]
+                results = self.step(weights, sources[0], [torch.zeros_like(products[0])], inner, valid)
+            else:
+                sources = [leaf(projected), *(leaf(product) for product in products)]
+                results = self.step(weights, self.shifted(sources[0], bias, inner), sources[1:], inner, valid)
+            leaves = [*sources, *(inner[place] for place in self.moving), *weights]
+            found = differentiate(results, leaves, grads)
+        added = len(found) - len(weights)
+        for place, (target, value) in enumerate(zip(left, found, strict=True)):
+            if place < added:
+                target.copy_(value)
+            else:
+                target.add_(value)
+
+    def operand(self, index: int, *tensors: Tensor) -> None:
+        """Write what the product `index` multiplies: (x, bias, the p before it, s, w) → operand."""
+        left = iter(tensors)
+        projected = next(left)
+        bias = next(left) if self.biased else None
+        products, fields, parameters = (take(left, count) for count in self.counts(index))
+        next(left).copy_(self.multiplied(index, parameters, self.shifted(projected, bias, fields), products, fields))
+
+    def operand_backward(self, index: int, *tensors: Tensor) -> None:
+        """Go back through `operand`: (x, bias, the p before it, s, w, g_operand), added to: g_x, g_p, g_s, g_w."""
+        left = iter(tensors)
+        projected = next(left)
+        bias = next(left) if self.biased else None
+        products, fields, parameters = (take(left, count) for count in self.counts(index))
+        g_operand = next(left)
+        with torch.enable_grad():
+            inner = [leaf(field) if place in self.moving else field for place, field in enumerate(fields)]
+            weights = [leaf(weight) for weight in parameters]
+            sources = [leaf(projected), *(leaf(product) for product in products)]
+            result = self.multiplied(index, weights, self.shifted(sources[0], bias, inner), sources[1:], inner)
+            leaves = [*sources, *(inner[place] for place in self.moving), *weights]
+            found = torch.autograd.grad(result, leaves, g_operand.to(result.dtype), allow_unused=True)
+        for target, value in zip(left, found, strict=True):
+            if value is not None:
+                target.add_(value)
+
+    def counts(self, products: int | None = None) -> tuple[int, int, int]:
+        """Return how many products, fields and parameters there are."""
+        count = len(self.form.operands) if products is None else products
+        return count, len(self.form.constant), len(self.form.parameters)
+
+    def shifted(self, projected: Tensor, bias: Tensor | None, fields: Sequence[Tensor]) -> Tensor:
+        """Return the projected input with its bias, in the type of the state."""
+        projected = projected.to(fields[self.moving[0]].dtype)
+        return projected if bias is None else projected + bias
+
+    def step(
+        self,
+        parameters: Sequence[Tensor],
+        projected: Tensor,
+        products: Sequence[Tensor],
+        fields: Sequence[Tensor],
+        valid: Tensor | None,
+    ) -> list[Tensor]:
+        """Return the output, unless a field is it, and the moving fields after the step."""
+        dtype = fields[self.moving[0]].dtype
+        wide = tuple(product.to(dtype) for product in products)
+        state = unflatten(self.form.template, fields)
+        output, after = self.view(parameters).combine(projected.to(dtype), wide, state)
+        results = [] if self.form.output is not None else [output]
+        new = flatten(after)
+        for place in self.moving:
+            value = new[place]
+            if valid is not None:
+                value = torch.where(valid.reshape(-1, *[1] * (value.dim() - 1)), value, fields[place])
+            results.append(value)
+        return results
+
+    def multiplied(
+        self,
+        index: int,
+        parameters: Sequence[Tensor],
+        projected: Tensor,
+        products: Sequence[Tensor],
+        fields: Sequence[Tensor],
+    ) -> Tensor:
+        """Return what the product `index` multiplies, from the products before it."""
+        before = tuple(product.to(projected.dtype) for product in products)
+        state = unflatten(self.form.template, fields)
+        found: Tensor = self.view(parameters).operand(index, projected, before, state)
+        return found
+
+    def view(self, parameters: Sequence[Tensor]) -> Any:
+        """Return the cell with other tensors for its parameters."""
+        return with_parameters(self.cell, dict(zip(self.form.parameters, parameters, strict=True)))
+
+
+def take(left: Iterator[Tensor], count: int) -> list[Tensor]:
+    """Take the next `count` tensors."""
+    return list(islice(left, count))
+
+
+def leaf(value: Tensor) -> Tensor:
+    """Return a tensor with the same numbers at which a graph begins."""
+    return value.detach().requires_grad_()
+
+
+def differentiate(results: Sequence[Tensor], leaves: Sequence[Tensor], grads: Sequence[Tensor]) -> list[Tensor]:
+    """Return the gradients at all `leaves`, zeros where nothing depends on them."""
+    pairs = [(value, grad) for value, grad in zip(results, grads, strict=True) if value.requires_grad]
+    values, weights = [value for value, _ in pairs], [grad.to(value.dtype) for value, grad in pairs]
+    found = torch.autograd.grad(values, leaves, weights, allow_unused=True)
+    return [torch.zeros_like(at) if value is None else value for at, value in zip(leaves, found, strict=True)]
+
+
+def bind(kernel: Kernel, mark: Any, tensors: Sequence[Tensor]) -> Kernel:
+    """Return `kernel`, compiled if its shapes have come often enough.
+
+    Args:
+        kernel: a method of `Kernels`.
+        mark: what tells programs apart besides the shapes.
+        tensors: as the kernel will get them; they are left alone.
+    """
+    mode = os.environ.get("RNNZOO_COMPILE", "")
+    if mode == "0":
+        return kernel
+    program = (mark, tuple((value.dtype, value.device) for value in tensors), torch.get_num_threads())
+    key = (program, tuple(value.shape for value in tensors))
+    if key in _compiled:
+        return _compiled[key]
+    _seen[key] += 1
+    large = max(value.numel() for value in tensors) >= SMALLEST
+    if mode != "1" and (not large or _seen[key] < COMPILE_AFTER or _shapes[program] >= MOST_SHAPES):
+        return kernel
+    _shapes[program] += 1
+    _compiled[key] = compile_kernel(kernel, tensors)
+    return _compiled[key]
+
+
+def compile_kernel(kernel: Kernel, tensors: Sequence[Tensor]) -> Kernel:
+    """Compile a kernel for the shapes of `tensors`; return the plain one if that cannot be done."""
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    try:
+        apart = [value.detach().clone() for value in tensors]  # tensors that share no memory
+        plain, fast = ([value.clone() for value in apart] for _ in range(2))
+        graph = make_fx(kernel)(*apart)
+        found: Any = torch._inductor.compile(graph, [value.clone() for value in apart])
+        kernel(*plain)
+        found(*fast)
+        for ours, theirs in zip(fast, plain, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4, equal_nan=True)
+    except Exception as error:  # a compiler may fail in any way, and none is needed
+        if not _failures:
+            lines = str(error).strip().splitlines()
+            warnings.warn(
+                f"rnnzoo: no compiled kernels ({type(error).__name__}: {lines[0] if lines else ''}); "
+                "plain torch runs instead, with the same numbers but slower; a C++ compiler is needed",
+                stacklevel=2,
+            )
+        _failures.append(str(error))
+        return kernel
+    compiled: Kernel = found
+    return compiled
