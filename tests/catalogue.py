@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from references import Reference, Weights, elman, gru, lstm
+from references import Reference, Weights, elman, gru, linear, lstm
 from torch import Tensor, nn
 
 from rnnzoo.cells.base import Cell
@@ -42,11 +42,32 @@ class BackendCase(NamedTuple):
 CELLS = {
     case.name: case
     for case in (
-        CellCase("rnn", elman.RNN, "gated", ("reference", "native"), nn.RNN),
-        CellCase("rnn_relu", elman.RNN_RELU, "gated", ("reference", "native"), nn.RNN, {"nonlinearity": "relu"}),
-        CellCase("lstm", lstm.LSTM, "gated", ("reference", "native"), nn.LSTM, options={"forget_bias": 2.5}),
-        CellCase("gru", gru.GRU, "gated", ("reference", "native"), nn.GRU),
-        CellCase("gru_reset_before", gru.GRU_RESET_BEFORE, "staged", ("reference",)),
+        CellCase("rnn", elman.RNN, "gated", ("reference", "native", "fused"), nn.RNN),
+        CellCase(
+            "rnn_relu", elman.RNN_RELU, "gated", ("reference", "native", "fused"), nn.RNN, {"nonlinearity": "relu"}
+        ),
+        CellCase("lstm", lstm.LSTM, "gated", ("reference", "native", "fused"), nn.LSTM, options={"forget_bias": 2.5}),
+        CellCase("gru", gru.GRU, "gated", ("reference", "native", "fused"), nn.GRU),
+        CellCase("gru_reset_before", gru.GRU_RESET_BEFORE, "staged", ("reference", "fused")),
+        CellCase("mingru", linear.MINGRU, "linear", ("reference", "scan"), options={"forget_bias": 2.5}),
+        CellCase("mingru_log", linear.MINGRU_LOG, "linear", ("reference", "scan"), options={"forget_bias": 2.5}),
+        CellCase("minlstm", linear.MINLSTM, "linear", ("reference", "scan"), options={"forget_bias": 2.5}),
+        CellCase("minlstm_log", linear.MINLSTM_LOG, "linear", ("reference", "scan"), options={"forget_bias": 2.5}),
+        CellCase("qrnn", linear.QRNN, "linear", ("reference", "scan"), options={"window": 1, "forget_bias": 2.5}),
+        CellCase(
+            "sru", linear.SRU, "linear", ("reference", "scan"), options={"forget_bias": 2.5, "highway_bias": -2.0}
+        ),
+        CellCase(
+            "lru",
+            linear.LRU,
+            "linear",
+            ("reference", "scan"),
+            options={"min_radius": 0.9, "max_radius": 0.5, "max_phase": 0.3},
+        ),
+        CellCase("rg_lru", linear.RG_LRU, "linear", ("reference", "scan"), options={"block_count": 2}),
+        CellCase(
+            "hgrn", linear.HGRN, "linear", ("reference", "scan"), options={"lower_bound": 0.5, "forget_bias": 2.5}
+        ),
     )
 }
 
@@ -55,6 +76,8 @@ BACKENDS = {
     for case in (
         BackendCase("reference", "rnnzoo.backends.reference"),
         BackendCase("native", "rnnzoo.backends.native"),
+        BackendCase("fused", "rnnzoo.backends.fused"),
+        BackendCase("scan", "rnnzoo.backends.scan"),
     )
 }
 

@@ -23,3 +23,15 @@ BACKENDS.add(
     "torch's own kernels (oneDNN, cuDNN) on dense batches, never packed",
     runs="rnn, rnn_relu, lstm, gru",
 )
+BACKENDS.add(
+    "fused",
+    "rnnzoo.backends.fused:run",
+    "one product and one compiled row-wise kernel a step, gradients taken from the cell's own code",
+    runs="every gated or staged cell",
+)
+BACKENDS.add(
+    "scan",
+    "rnnzoo.backends.scan:run",
+    "all steps' coefficients at once, then one pass over memory",
+    runs="every linear cell",
+)

@@ -10,6 +10,7 @@ compiled one is used only after it gave the numbers of the plain one.
 from __future__ import annotations
 
 import os
+import shutil
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -23,9 +24,9 @@ from rnnzoo.backends.form import Form, flatten, unflatten, with_parameters
 
 Kernel = Callable[..., None]
 
-COMPILE_AFTER = 8  # runs with the same shapes; a few odd batches are not worth the seconds that compiling takes
-SMALLEST = 8192  # numbers in the largest argument, such as B · 4 H, below which the calls cost more than the work
+COMPILE_AFTER = 50  # runs with the same shapes; what comes less often is not worth the seconds that compiling takes
 MOST_SHAPES = 6  # compiled for one kernel; rarer ones stay plain
+COMPILERS = ("c++", "g++", "clang++", "cl")
 
 _seen: Counter[Any] = Counter()
 _compiled: dict[Any, Kernel] = {}
@@ -208,6 +209,13 @@ def differentiate(results: Sequence[Tensor], leaves: Sequence[Tensor], grads: Se
     return [torch.zeros_like(at) if value is None else value for at, value in zip(leaves, found, strict=True)]
 
 
+def can_compile(device: torch.device) -> bool:
+    """Return whether kernels are compiled on a device: not forbidden, not failed before, and a compiler is there."""
+    if os.environ.get("RNNZOO_COMPILE") == "0" or _failures:
+        return False
+    return device.type != "cpu" or "CXX" in os.environ or any(map(shutil.which, COMPILERS))
+
+
 def bind(kernel: Kernel, mark: Any, tensors: Sequence[Tensor]) -> Kernel:
     """Return `kernel`, compiled if its shapes have come often enough.
 
@@ -224,8 +232,7 @@ def bind(kernel: Kernel, mark: Any, tensors: Sequence[Tensor]) -> Kernel:
     if key in _compiled:
         return _compiled[key]
     _seen[key] += 1
-    large = max(value.numel() for value in tensors) >= SMALLEST
-    if mode != "1" and (not large or _seen[key] < COMPILE_AFTER or _shapes[program] >= MOST_SHAPES):
+    if mode != "1" and (_seen[key] < COMPILE_AFTER or _shapes[program] >= MOST_SHAPES):
         return kernel
     _shapes[program] += 1
     _compiled[key] = compile_kernel(kernel, tensors)

@@ -161,7 +161,7 @@ class Recurrent(nn.Module):
             for direction in range(directions):
                 place = layer * directions + direction
                 cell: Cell = cells[place]  # type: ignore[assignment]
-                run = choose(cell, self.backend).run
+                run = choose(cell, self.backend, inputs).run
                 seen = reverse_padded(inputs, lengths) if direction else inputs
                 output, after = run(cell, seen, lengths, state[place])
                 outputs.append(reverse_padded(output, lengths) if direction else output)

@@ -13,7 +13,8 @@ from catalogue import BACKENDS, CELLS, TOLERANCES, flatten, make_layer, random_s
 from references import Weights, stack
 from torch import Tensor
 
-from rnnzoo.backends import native, reference
+from rnnzoo.backends import BACKENDS as REGISTERED
+from rnnzoo.backends import select
 from rnnzoo.backends.select import choose
 from rnnzoo.cells import make_cell
 from rnnzoo.errors import InputError
@@ -329,14 +330,31 @@ assert not accepted, accepted
 
 
 @pytest.mark.parametrize("case", CELLS.values(), ids=list(CELLS))
-def test_auto_takes_torchs_kernel_where_there_is_one(case):
+def test_auto_takes_a_backend_that_can_run_the_cell_and_says_why(case):
     cell = make_cell(case.name, input_size=I, hidden_size=H)
-    choice = choose(cell)
-    expected = "native" if "native" in case.backends else "reference"
-    assert choice.name == expected
-    assert choice.run is {"native": native.run, "reference": reference.run}[expected]
-    assert choice.reason
-    assert (native.refusal(cell) == "") == (expected == "native")
+    for inputs in (None, torch.zeros(2, 3, I), torch.zeros(4096, 1, I)):
+        choice = choose(cell, "auto", inputs)
+        assert choice.name in case.backends
+        assert choice.run is REGISTERED[choice.name]
+        assert choice.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "compiles", "expected"),
+    [
+        ("lstm", 1, True, "native"),
+        ("lstm", 4096, True, "native"),
+        ("gru", 1, True, "native"),
+        ("gru", 4096, True, "fused"),
+        ("gru", 4096, False, "native"),
+        ("gru_reset_before", 1, True, "fused"),
+        ("gru_reset_before", 1, False, "reference"),
+        ("gru_reset_before", 4096, False, "fused"),
+    ],
+)
+def test_auto_knows_what_is_fast(monkeypatch, name, rows, compiles, expected):
+    monkeypatch.setattr(select, "can_compile", lambda device: compiles)
+    assert choose(make_cell(name, input_size=I, hidden_size=H), "auto", torch.zeros(rows, 3, I)).name == expected
 
 
 @pytest.mark.parametrize("case", CELLS.values(), ids=list(CELLS))
