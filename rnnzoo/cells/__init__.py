@@ -41,6 +41,69 @@ CELLS.add(
     kind="staged",
     source="Cho et al. 2014, final version",
 )
+CELLS.add(
+    "mingru",
+    "rnnzoo.cells.mingru:MinGRUCell",
+    "minimal GRU: h' = (1 - z) h + z n, its gate free of h",
+    kind="linear",
+    source="Feng et al. 2024",
+)
+CELLS.add(
+    "mingru_log",
+    "rnnzoo.cells.mingru:MinGRULogCell",
+    "minimal GRU with a positive state, the paper's form in logarithms",
+    kind="linear",
+    source="Feng et al. 2024, appendix B",
+)
+CELLS.add(
+    "minlstm",
+    "rnnzoo.cells.mingru:MinLSTMCell",
+    "minimal LSTM: forget and input gate share one, free of h",
+    kind="linear",
+    source="Feng et al. 2024",
+)
+CELLS.add(
+    "minlstm_log",
+    "rnnzoo.cells.mingru:MinLSTMLogCell",
+    "minimal LSTM with a positive state, the paper's form in logarithms",
+    kind="linear",
+    source="Feng et al. 2024, appendix B",
+)
+CELLS.add(
+    "qrnn",
+    "rnnzoo.cells.qrnn:QRNNCell",
+    "quasi-recurrent network: gates from two inputs, fo-pooling",
+    kind="linear",
+    source="Bradbury et al. 2016",
+)
+CELLS.add(
+    "sru",
+    "rnnzoo.cells.sru:SRUCell",
+    "simple recurrent unit with a highway, gates free of c",
+    kind="linear",
+    source="Lei et al. 2017, version 1",
+)
+CELLS.add(
+    "lru",
+    "rnnzoo.cells.lru:LRUCell",
+    "linear recurrent unit: a complex diagonal recurrence",
+    kind="linear",
+    source="Orvieto et al. 2023",
+)
+CELLS.add(
+    "rg_lru",
+    "rnnzoo.cells.rg_lru:RGLRUCell",
+    "real-gated linear recurrent unit of Griffin",
+    kind="linear",
+    source="De et al. 2024",
+)
+CELLS.add(
+    "hgrn",
+    "rnnzoo.cells.hgrn:HGRNCell",
+    "hierarchically gated recurrence: a lower bound for the forget gate",
+    kind="linear",
+    source="Qin, Yang & Zhong 2023",
+)
 
 
 def list_cells() -> list[str]:

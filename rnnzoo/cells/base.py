@@ -163,20 +163,59 @@ class LinearCell(Cell, ABC):
         """Return the hidden state as the one tensor h [B, N] that is scanned."""
         return state.hidden
 
-    def pack(self, hidden: Tensor) -> State:
-        """Return h [B, N] as a state."""
-        return HiddenState(hidden)
+    def pack(self, hidden: Tensor, state: State) -> State:
+        """Return `state` with h [B, N] in it."""
+        return state._replace(hidden=hidden)
+
+    def project_sequence(self, inputs: Tensor, lengths: Tensor | None, state: State) -> tuple[Tensor, State]:
+        """Project all steps [B, T, I] of rows of `lengths` [B] at once.
+
+        Returns:
+            What `coefficients` and `readout` need of each step, [B, T, P], and the state whose fields besides h are
+            those after each row's last step. A cell that looks at earlier inputs has to write this by itself, and
+            `step` with it.
+        """
+        return self.project(inputs), state
 
     def step(self, projected: Tensor, state: State) -> tuple[Tensor, State]:
         """Do one step of the recurrence."""
         decay, addition = self.coefficients(projected)
         hidden = decay * self.unpack(state) + addition
-        return self.readout(projected, hidden), self.pack(hidden)
+        return self.readout(projected, hidden), self.pack(hidden, state)
+
+
+class GatedLinearCell(LinearCell, ABC):
+    """A linear cell whose gates are one product of the input: only `coefficients`, and maybe `readout`, is left.
+
+    The gates are stacked in ``gate_count`` blocks of H rows: ``input_weight`` [G·H, I], drawn from U(-1/√I, 1/√I), and
+    ``bias`` [G·H] of zeros.
+    """
+
+    gate_count: int
+
+    def __init__(self, *, input_size: int, hidden_size: int) -> None:
+        super().__init__(input_size=input_size, hidden_size=hidden_size)
+        self.input_weight = nn.Parameter(torch.empty(self.gate_count * hidden_size, input_size))
+        self.bias = nn.Parameter(torch.zeros(self.gate_count * hidden_size))
+        draw_weights(self.input_weight)
+
+    def project(self, inputs: Tensor) -> Tensor:
+        """Return W x + b: [..., I] → [..., G·H]."""
+        return F.linear(inputs, self.input_weight, self.bias)
+
+    def readout(self, projected: Tensor, hidden: Tensor) -> Tensor:
+        """Return h in the type of the inputs."""
+        return hidden.to(projected.dtype)
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
     """Return the type that a long sum is kept in: float32, or float64 for float64."""
     return torch.promote_types(dtype, torch.float32)
+
+
+def widen(values: Tensor) -> Tensor:
+    """Return values in the type that a long sum is kept in."""
+    return values.to(wide(values.dtype))
 
 
 def draw_weights(input_weight: Tensor, *recurrent_weights: Tensor) -> None:

@@ -194,7 +194,7 @@ def test_learned_initial_state(case, recurrent_dropout):
     outputs, final = layer(inputs, lengths)
     inner = [getattr(state, "inner", state) for state in final]
     for place, field in enumerate(flatten(inner)):  # the row of length 0 hands it back, in its own order
-        torch.testing.assert_close(field[3], torch.full((H,), 0.1 * (place + 1)))
+        torch.testing.assert_close(field[3], torch.full_like(field[3], 0.1 * (place + 1)))
     assert not torch.allclose(outputs[:3, 0], plain(inputs, lengths)[0][:3, 0])
     outputs.square().sum().backward()
     assert all(parameter.grad is not None and parameter.grad.abs().max() > 0 for parameter in parameters)

@@ -1,0 +1,186 @@
+"""The linear recurrence h[t] = a[t] ⊙ h[t-1] + b[t] over all steps, and its adjoint.
+
+    g_b[t] = g_h[t] + ā[t+1] ⊙ g_b[t+1]    g_a[t] = g_b[t] ⊙ h̄[t-1]
+
+(the bar is the complex conjugate), which is a linear recurrence too, run backwards. On CPU it is a loop over the
+steps, in C++ once it has been asked for often enough, on other devices `in_blocks`, which does many steps at a time.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rnnzoo.backends.kernels import COMPILE_AFTER
+
+SMALLEST = 2**16  # numbers, B · T · N, below which the plain loop is good enough
+TYPES = {torch.float32: "float", torch.float64: "double"}
+# One thread takes a row of units, or a part of it, through all steps; its state stays in registers and cache.
+FORWARD = """
+#include <algorithm>
+#include <cstdint>
+extern "C" void kernel(const NUMBER* a, const NUMBER* b, const NUMBER* first, NUMBER* h,
+                       int64_t rows, int64_t steps, int64_t size, int64_t width, int64_t threads) {
+    const int64_t parts = (size + width - 1) / width;
+    #pragma omp parallel for num_threads(threads)
+    for (int64_t place = 0; place < rows * parts; place++) {
+        const int64_t row = place / parts, start = place % parts * width, count = std::min(width, size - start);
+        const NUMBER* before = first + row * size + start;
+        for (int64_t t = 0; t < steps; t++) {
+            const int64_t at = (row * steps + t) * size + start;
+            #pragma omp simd
+            for (int64_t i = 0; i < count; i++) h[at + i] = a[at + i] * before[i] + b[at + i];
+            before = h + at;
+        }
+    }
+}
+"""
+BACKWARD = """
+#include <algorithm>
+#include <cstdint>
+extern "C" void kernel(NUMBER* a, const NUMBER* h, const NUMBER* first, const NUMBER* g_h, NUMBER* g_b, NUMBER* g_first,
+                       int64_t rows, int64_t steps, int64_t size, int64_t width, int64_t threads) {
+    const int64_t parts = (size + width - 1) / width;
+    #pragma omp parallel for num_threads(threads)
+    for (int64_t place = 0; place < rows * parts; place++) {
+        const int64_t row = place / parts, start = place % parts * width, count = std::min(width, size - start);
+        NUMBER* carried = g_first + row * size + start;
+        for (int64_t t = steps - 1; t >= 0; t--) {
+            const int64_t at = (row * steps + t) * size + start;
+            const NUMBER* before = t ? h + at - size : first + row * size + start;
+            #pragma omp simd
+            for (int64_t i = 0; i < count; i++) {
+                const NUMBER now = g_h[at + i] + carried[i];
+                carried[i] = a[at + i] * now;
+                a[at + i] = now * before[i];
+                g_b[at + i] = now;
+            }
+        }
+    }
+}
+"""
+
+_runs = 0
+_kernels: dict[tuple[str, torch.dtype], Any] = {}
+
+
+def recur(decay: Tensor, addition: Tensor, initial: Tensor) -> Tensor:
+    """Return h after each step [B, T, N], for a and b [B, T, N] and the h before the first step [B, N].
+
+    The memory of b is used for the result.
+    """
+    if decay.device.type != "cpu":
+        return in_blocks(decay, addition, initial)
+    kernel = compiled("forward", FORWARD, ["const *"] * 3 + ["*"], decay)
+    if kernel is not None:
+        kernel(decay, addition, initial.contiguous(), addition, *sizes(decay))
+        return addition
+    for a, h in zip(decay.unbind(1), addition.unbind(1), strict=True):
+        initial = torch.addcmul(h, a, initial, out=h)
+    return addition
+
+
+def recur_back(
+    decay: Tensor, hidden: Tensor, initial: Tensor, hidden_grad: Tensor, final_grad: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of a, b [B, T, N] and the first h [B, N].
+
+    The memory of a is used for its gradient.
+
+    Args:
+        decay: a [B, T, N].
+        hidden: h after each step, [B, T, N].
+        initial: h before the first step, [B, N].
+        hidden_grad: gradient of h after each step, from all but the step that follows.
+        final_grad: further gradient of the last h, [B, N], or None.
+    """
+    carried = torch.zeros_like(initial) if final_grad is None else final_grad.to(initial.dtype, copy=True).contiguous()
+    if decay.device.type != "cpu":
+        return back_in_blocks(decay, hidden, initial, hidden_grad, carried)
+    grad = torch.empty_like(decay)  # g_b
+    kernel = compiled("backward", BACKWARD, ["*"] + ["const *"] * 3 + ["*"] * 2, decay)
+    if kernel is not None:
+        kernel(decay, hidden, initial.contiguous(), hidden_grad.contiguous(), grad, carried, *sizes(decay))
+        return decay, grad, carried
+    decays = decay.conj().resolve_conj() if decay.is_complex() else decay
+    befores = [initial, *hidden.unbind(1)[:-1]]
+    lists = (decay.unbind(1), decays.unbind(1), befores, hidden_grad.unbind(1), grad.unbind(1))
+    for own, a, before, g_h, g in reversed(list(zip(*lists, strict=True))):
+        torch.add(g_h, carried, out=g)
+        carried = a * g
+        torch.mul(g, before.conj(), out=own)
+    return decay, grad, carried
+
+
+def in_blocks(decay: Tensor, addition: Tensor, initial: Tensor) -> Tensor:
+    """Return h after each step as `recur` does, in some 2 √T operations on large tensors.
+
+    All blocks of √T steps are run side by side from a state of zero; then the state runs from block to block.
+    """
+    batch_size, steps, size = addition.shape
+    length = math.isqrt(max(0, steps - 1)) + 1
+    blocks = -(-steps // length)
+    padding = (0, 0, 0, blocks * length - steps)
+    shape = (batch_size, blocks, length, size)
+    decays, additions = (F.pad(each, padding).reshape(shape) for each in (decay, addition))
+    sums, products = [additions[:, :, 0]], [decays[:, :, 0]]  # [B, K, N]: h from zero, and what is left of the first h
+    for t in range(1, length):
+        sums.append(torch.addcmul(additions[:, :, t], decays[:, :, t], sums[-1]))
+        products.append(decays[:, :, t] * products[-1])
+    firsts = [initial.to(addition.dtype)]  # [B, N], before each block
+    for block in range(blocks - 1):
+        firsts.append(torch.addcmul(sums[-1][:, block], products[-1][:, block], firsts[-1]))
+    first = torch.stack(firsts, 1).unsqueeze(2)  # [B, K, 1, N]
+    hidden = torch.addcmul(torch.stack(sums, 2), torch.stack(products, 2), first)  # [B, K, C, N]
+    return hidden.flatten(1, 2)[:, :steps].contiguous()
+
+
+def back_in_blocks(
+    decay: Tensor, hidden: Tensor, initial: Tensor, hidden_grad: Tensor, carried: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients as `recur_back` does, by `in_blocks` from the last step to the first."""
+    mirrored = decay.conj().resolve_conj().flip(1)  # a[T-1] ... a[0]
+    shifted = torch.cat([torch.ones_like(mirrored[:, :1]), mirrored[:, :-1]], 1)
+    grad = in_blocks(shifted, hidden_grad.flip(1), carried).flip(1)  # g_b
+    before = torch.cat([initial.to(hidden.dtype).unsqueeze(1), hidden[:, :-1]], 1)
+    return grad * before.conj(), grad, mirrored[:, -1] * grad[:, 0]
+
+
+def sizes(values: Tensor) -> tuple[int, ...]:
+    """Return the last arguments of the kernels for tensors [B, T, N]: sizes, units of a part, threads."""
+    batch_size, steps, size = values.shape
+    threads = torch.get_num_threads()
+    parts = -(-threads // batch_size)  # so many that every thread has one
+    width = max(16, -(-size // parts))
+    return batch_size, steps, size, min(width, 256), threads
+
+
+def compiled(name: str, source: str, pointers: list[str], like: Tensor) -> Any:
+    """Return the kernel in C++ for tensors like this one, or None if there is none, or it is not worth it yet."""
+    global _runs
+    mode = os.environ.get("RNNZOO_COMPILE", "")
+    if mode == "0" or like.dtype not in TYPES or (mode != "1" and like.numel() < SMALLEST):
+        return None
+    key = (name, like.dtype)
+    if key not in _kernels:
+        _runs += 1
+        if mode != "1" and _runs < COMPILE_AFTER:
+            return None
+        _kernels[key] = load(source.replace("NUMBER", TYPES[like.dtype]), pointers, TYPES[like.dtype])
+    return _kernels[key]
+
+
+def load(source: str, pointers: list[str], number: str) -> Any:
+    """Compile a kernel with the compiler that `torch.compile` uses; return None if that cannot be done."""
+    try:
+        from torch._inductor.codecache import CppPythonBindingsCodeCache
+
+        types = [pointer.replace("*", f"{number}*") for pointer in pointers] + ["int64_t"] * 5
+        return CppPythonBindingsCodeCache.load_pybinding(types, source)
+    except Exception:  # a compiler may fail in any way, and none is needed: the plain loop has the same numbers
+        return None

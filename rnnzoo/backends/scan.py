@@ -1,0 +1,239 @@
+"""Linear cells over time: all that does not need the hidden state is done for all steps at once, then time is scanned.
+
+    a, b = coefficients(x)    h[t] = a[t] ⊙ h[t-1] + b[t]    y = readout(x, h)
+
+One function of autograd keeps the projected input x and the hidden states h alone; a and the derivatives of
+`coefficients` and `readout` are found again in the backward pass, a few rows at a time, while they are in the cache.
+They are taken by autograd from the cell's own functions, compiled where `rnnzoo.backends.kernels` finds that worth it.
+`rnnzoo.backends.recurrence` has the scan itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rnnzoo.backends.form import signature, with_parameters
+from rnnzoo.backends.kernels import bind, differentiate, leaf
+from rnnzoo.backends.recurrence import recur, recur_back
+from rnnzoo.cells.base import Cell, LinearCell, wide
+from rnnzoo.lengths import length_mask
+from rnnzoo.state import State
+
+PART_NUMBERS = 2**17  # numbers of one coefficient in a part: 512 KiB in float32
+
+_used: dict[Any, tuple[str, ...]] = {}
+
+
+def refusal(cell: Cell) -> str:
+    """Return why this backend cannot run a cell, or an empty string if it can."""
+    return "" if isinstance(cell, LinearCell) else f"{type(cell).__name__} is no LinearCell"
+
+
+def run(cell: Cell, inputs: Tensor, lengths: Tensor | None, state: State | None) -> tuple[Tensor, State]:
+    """Run a cell over right-padded sequences; see `rnnzoo.backends.reference.run`.
+
+    The hidden state is kept in float32 or wider, whatever the type of the inputs.
+
+    Raises:
+        RuntimeError: in a second backward pass through the first (``create_graph``), whose gradient there is not.
+    """
+    assert isinstance(cell, LinearCell)
+    batch_size, steps, _ = inputs.shape
+    state = cell.initial_state(batch_size) if state is None else state
+    if steps == 0 or batch_size == 0:
+        return inputs.new_zeros(batch_size, steps, cell.output_size), state
+    projected, state = cell.project_sequence(inputs, lengths, state)  # [B, T, P]
+    names = used_parameters(cell, projected)
+    named = dict(cell.named_parameters())
+    pieces = Pieces(cell, names, None if lengths is None else length_mask(lengths, steps).reshape(-1, 1))
+    outputs, hidden = ScanFunction.apply(pieces, projected, cell.unpack(state), *(named[name] for name in names))
+    return outputs, cell.pack(hidden, state)
+
+
+class Pieces:
+    """What a cell does to rows: the functions that are cut into parts, each of a flat list of tensors.
+
+    Names of the arguments: x projected input [R, P]; h [R, N]; valid [R, 1], if there are lengths; w parameters; y
+    outputs [R, O]; a and b [R, N]; g_… gradients. Those that are written come last.
+
+    Args:
+        cell: the cell; parameters are arguments.
+        names: of the parameters that `coefficients` and `readout` use.
+        mask: [B·T, 1], true where there is a step; None if all rows are full.
+    """
+
+    def __init__(self, cell: LinearCell, names: Sequence[str], mask: Tensor | None) -> None:
+        self.cell = cell
+        self.names = tuple(names)
+        self.mark = signature(cell)
+        self.mask = mask
+        device = next(cell.parameters()).device.type
+        self.autocast = (device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
+
+    def coefficients(self, *tensors: Tensor) -> None:
+        """Do (x, valid, w) → a, b."""
+        (x,), valid, parameters, targets = self.split(tensors, 1)
+        write(targets, self.gates(self.view(parameters), x, valid))
+
+    def readout(self, *tensors: Tensor) -> None:
+        """Do (x, h, valid, w) → y."""
+        (x, h), valid, parameters, targets = self.split(tensors, 2)
+        write(targets, [self.output(self.view(parameters), x, h, valid)])
+
+    def decay(self, *tensors: Tensor) -> None:
+        """Do (x, valid, w) → a."""
+        (x,), valid, parameters, targets = self.split(tensors, 1)
+        write(targets, self.gates(self.view(parameters), x, valid)[:1])
+
+    def hidden_grad(self, *tensors: Tensor) -> None:
+        """Do (x, h, g_y, valid, w) → a, g_h."""
+        (x, h, g_y), valid, parameters, targets = self.split(tensors, 3)
+        cell = self.view(parameters)
+        with torch.enable_grad():
+            source = leaf(h)
+            found = differentiate([self.output(cell, x, source, valid)], [source], [g_y])
+        write(targets, [self.gates(cell, x, valid)[0], *found])
+
+    def grads(self, *tensors: Tensor) -> None:
+        """Do (x, h, g_y, g_a, g_b, valid, w) → g_x; add to g_w."""
+        (x, h, g_y, g_a, g_b), valid, parameters, targets = self.split(tensors, 5)
+        with torch.enable_grad():
+            leaves = [leaf(x), *(leaf(parameter) for parameter in parameters)]
+            cell = self.view(leaves[1:])
+            results = [*self.gates(cell, leaves[0], valid), self.output(cell, leaves[0], h, valid)]
+            found = differentiate(results, leaves, [g_a, g_b, g_y])
+        write(targets[:1], found[:1])
+        for target, value in zip(targets[1:], found[1:], strict=True):
+            target.add_(value)
+
+    def gates(self, cell: LinearCell, x: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return a and b, 1 and 0 where there is no step, so that the state is held."""
+        a, b = cell.coefficients(x)
+        return (a, b) if valid is None else (torch.where(valid, a, 1.0), torch.where(valid, b, 0.0))
+
+    def output(self, cell: LinearCell, x: Tensor, h: Tensor, valid: Tensor | None) -> Tensor:
+        """Return y, 0 where there is no step."""
+        y = cell.readout(x, h)
+        return y if valid is None else torch.where(valid, y, 0.0)
+
+    def view(self, parameters: Sequence[Tensor]) -> Any:
+        """Return the cell with other tensors for its parameters."""
+        return with_parameters(self.cell, dict(zip(self.names, parameters, strict=True)))
+
+    def split(
+        self, tensors: Sequence[Tensor], count: int
+    ) -> tuple[Sequence[Tensor], Tensor | None, Sequence[Tensor], Sequence[Tensor]]:
+        """Split arguments into the first `count`, valid, w, and those that are written."""
+        masked = self.mask is not None
+        first = count + masked
+        last = first + len(self.names)
+        return tensors[:count], tensors[count] if masked else None, tensors[first:last], tensors[last:]
+
+    def call(
+        self, name: str, sources: Sequence[Tensor], parameters: Sequence[Tensor], targets: Sequence[Tensor],
+        totals: Sequence[Tensor] = (),
+    ) -> None:  # fmt: skip
+        """Run a piece part by part: the rows of `sources` to those of `targets`; `totals` are whole in each part."""
+        piece = getattr(self, name)
+        given = [*sources, *([] if self.mask is None else [self.mask])]
+        rows = len(given[0])
+        size = max(1, PART_NUMBERS // targets[0].shape[-1])
+        _, dtype, enabled = self.autocast
+        ready = None
+        with self.casting():
+            for start in range(0, rows, size):
+                part = slice(start, start + size)
+                tensors = [*(each[part] for each in given), *parameters, *(each[part] for each in targets), *totals]
+                if start + size > rows or any(each.is_complex() for each in tensors):
+                    piece(*tensors)  # a size that is rare, or numbers that the compiler does not know
+                    continue
+                if ready is None:
+                    ready = bind(piece, (self.mark, name, self.mask is None, dtype if enabled else None), tensors)
+                ready(*tensors)
+
+    def casting(self) -> AbstractContextManager[None]:
+        """Return autocast as it was in the forward pass."""
+        device, dtype, enabled = self.autocast
+        return torch.autocast(device, dtype=dtype, enabled=enabled)
+
+
+class ScanFunction(torch.autograd.Function):
+    """All steps of one run: (pieces, projected [B, T, P], h [B, N], parameters) → outputs [B, T, O], last h [B, N]."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, pieces: Pieces, projected: Tensor, initial: Tensor, *parameters: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Scan; keep the projected input and the hidden states."""
+        x = projected.contiguous().flatten(0, 1)  # [B·T, P]
+        initial = initial.to(wide(initial.dtype))
+        a, b = (initial.new_empty(len(x), initial.shape[1]) for _ in range(2))  # [B·T, N]
+        pieces.call("coefficients", [x], parameters, [a, b])
+        shape = projected.shape[:2]
+        hidden = recur(a.unflatten(0, shape), b.unflatten(0, shape), initial)  # [B, T, N]
+        h = hidden.flatten(0, 1)
+        first = h[:1]
+        sample = pieces.output(pieces.cell, x[:1], first, None)
+        plain = sample is first  # the outputs are the hidden states
+        if plain:
+            y = h if pieces.mask is None else torch.where(pieces.mask, h, 0.0)
+        else:
+            y = sample.new_empty(len(x), sample.shape[-1])
+            pieces.call("readout", [x, h], parameters, [y])
+        ctx.pieces, ctx.plain, ctx.output = pieces, plain, y.shape
+        ctx.save_for_backward(x, initial, hidden, *parameters)
+        ctx.set_materialize_grads(False)
+        return y.unflatten(0, shape), hidden[:, -1].clone()
+
+    @staticmethod
+    def backward(ctx: Any, g_outputs: Tensor | None, g_final: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Scan back."""
+        if torch.is_grad_enabled():
+            raise RuntimeError("the backend 'scan' cannot be differentiated twice: use 'reference', or no create_graph")
+        pieces = ctx.pieces
+        x, initial, hidden, *parameters = ctx.saved_tensors
+        h = hidden.flatten(0, 1)  # [B·T, N]
+        g_y = x.new_zeros(ctx.output) if g_outputs is None else g_outputs.reshape(ctx.output)
+        a = torch.empty_like(h)
+        if ctx.plain:
+            g_h = g_y if pieces.mask is None else torch.where(pieces.mask, g_y, 0.0)
+            pieces.call("decay", [x], parameters, [a])
+        else:
+            g_h = torch.empty_like(h)
+            pieces.call("hidden_grad", [x, h, g_y], parameters, [a, g_h])
+        shape = hidden.shape[:2]
+        g_a, g_b, g_initial = recur_back(a.unflatten(0, shape), hidden, initial, g_h.unflatten(0, shape), g_final)
+        g_x = torch.empty_like(x)
+        totals = [torch.zeros_like(parameter) for parameter in parameters]
+        pieces.call("grads", [x, h, g_y, g_a.flatten(0, 1), g_b.flatten(0, 1)], parameters, [g_x], totals)
+        return None, g_x.unflatten(0, shape), g_initial, *totals
+
+
+def write(targets: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    """Copy values into tensors of their shapes."""
+    for target, value in zip(targets, values, strict=True):
+        target.copy_(value)
+
+
+def used_parameters(cell: LinearCell, projected: Tensor) -> tuple[str, ...]:
+    """Return the names of the parameters that `coefficients` and `readout` use, found by trying."""
+    mark = signature(cell)
+    if mark not in _used:
+        names, values = zip(*cell.named_parameters(), strict=True)
+        with torch.enable_grad(), torch.autocast(projected.device.type, enabled=False):
+            leaves = [leaf(value) for value in values]
+            view = with_parameters(cell, dict(zip(names, leaves, strict=True)))
+            x = leaf(torch.zeros_like(projected[:1, 0], dtype=leaves[0].dtype))  # [1, P]
+            a, b = view.coefficients(x)
+            results = [a, b, view.readout(x, torch.zeros_like(b))]
+            results = [each for each in results if each.requires_grad]
+            found = torch.autograd.grad(
+                results, leaves, [torch.zeros_like(each) for each in results], allow_unused=True
+            )
+        _used[mark] = tuple(name for name, value in zip(names, found, strict=True) if value is not None)
+    return _used[mark]
