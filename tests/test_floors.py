@@ -24,6 +24,7 @@ ALLOWED: dict[str, set[str]] = {  # room → the other rooms that it may import
     "models": GROUND | PARTS | {"plots"},  # a model draws what it attended to
     "callbacks": GROUND | PARTS | {"models"},
     "bundle": GROUND | PARTS | {"models"},
+    "bench": GROUND | PARTS | {"models"},
     "report": GROUND,
     "plots": GROUND,
     "recipes": GROUND,

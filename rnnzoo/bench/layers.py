@@ -1,0 +1,163 @@
+"""Recurrent layers: against torch's LSTM, against the plain loop, over ragged rows, over long ones, one step alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from rnnzoo.backends import fused, reference, scan, select
+from rnnzoo.bench.measure import Call, Comparison, Contest, Row, Setting, Task, run_contest
+from rnnzoo.cells import CELLS, make_cell
+from rnnzoo.cells.base import Cell
+from rnnzoo.layers.recurrent import Recurrent
+
+SHAPES = ((64, 64, 512), (32, 50, 256))  # B, T, H
+LSTM_BARS = (0.90, 1.00)
+SCANNED = ("mingru", "minlstm", "qrnn", "rg_lru")
+
+
+def cells(setting: Setting) -> list[Task]:
+    """Each gated or staged cell through `fused`, forward and backward."""
+    tasks = []
+    for name in chosen(setting, [name for name in CELLS if CELLS.entry(name).facts["kind"] in ("gated", "staged")]):
+        for place, shape in enumerate(SHAPES):
+            work = "{} B {} T {} H {}".format(name, *(shape if not setting.quick else (2, 3, 4)))
+            tasks.append(Task(work, partial(one_cell, name, place, work, setting)))
+    return tasks
+
+
+def one_cell(name: str, place: int, work: str, setting: Setting) -> list[Row]:
+    """Measure one cell at one shape; against its own reference at the smaller one only, which is slow enough."""
+    rows, steps, size = (2, 3, 4) if setting.quick else SHAPES[place]
+    cell = make_cell(name, input_size=size, hidden_size=size).to(setting.device)
+    inputs = torch.randn(rows, steps, size, device=setting.device, requires_grad=True)
+    lstm = nn.LSTM(size, size, batch_first=True).to(setting.device)
+    grads = torch.randn(rows, steps, size, device=setting.device)
+    baseline = 6.0 * rows * steps * 8 * size * size  # 2 for a product and a sum, 3 for forward and two gradients
+    own = 6.0 * rows * steps * matrix_numbers(cell)
+    calls: dict[str, Call] = {
+        "fused": partial(there_and_back, cell, fused.run, inputs),
+        "nn.LSTM": partial(lstm_there_and_back, lstm, inputs, grads),
+    }
+    bar = LSTM_BARS[place] if name == "lstm" else 1.15
+    comparisons = [Comparison("fused", "nn.LSTM", bar, scale=own / baseline)]
+    if place == len(SHAPES) - 1:
+        calls["reference"] = partial(there_and_back, cell, reference.run, inputs)
+        comparisons.append(Comparison("fused", "reference", 0.5))
+    contest = Contest(work, calls, tuple(comparisons), flops={"fused": own, "nn.LSTM": baseline})
+    return run_contest("cells", contest, setting)
+
+
+def matrix_numbers(cell: Cell) -> int:
+    """Return the numbers in all matrices of a cell: each takes part in one product of a row and step."""
+    return sum(value.numel() for value in cell.parameters() if value.dim() > 1)
+
+
+def ragged(setting: Setting) -> list[Task]:
+    """A bidirectional LSTM over rows of different lengths, as `Recurrent` runs it and packed."""
+    tasks = []
+    for shortest, bar in ((24, 0.60), (5, 0.75)):
+        work = f"bidirectional LSTM, lengths {shortest}-30, B 64 H 256"
+        tasks.append(Task(work, partial(one_ragged, shortest, bar, work, setting)))
+    return tasks
+
+
+def one_ragged(shortest: int, bar: float, work: str, setting: Setting) -> list[Row]:
+    """Measure one spread of lengths."""
+    rows, size = (3, 4) if setting.quick else (64, 256)
+    layer = Recurrent(cell="lstm", input_size=size, hidden_size=size, bidirectional=True).to(setting.device)
+    lstm = layer.to_torch()
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.randint(shortest, 31, (rows,), generator=generator)
+    lengths[0] = 30
+    inputs = torch.randn(rows, 30, size, device=setting.device, requires_grad=True)
+    contest = Contest(
+        work,
+        {
+            "Recurrent": lambda: layer(inputs, lengths.to(setting.device))[0].sum().backward(),
+            "packed nn.LSTM": lambda: packed(lstm, inputs, lengths).sum().backward(),
+        },
+        (Comparison("Recurrent", "packed nn.LSTM", bar),),
+    )
+    return run_contest("ragged", contest, setting)
+
+
+def packed(lstm: nn.Module, inputs: Tensor, lengths: Tensor) -> Tensor:
+    """Run torch's LSTM over packed rows and return padded outputs: the usual way."""
+    rows = pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
+    outputs: Tensor = pad_packed_sequence(lstm(rows)[0], batch_first=True)[0]
+    return outputs
+
+
+def scan_suite(setting: Setting) -> list[Task]:
+    """Linear cells over long rows, forward and backward."""
+    tasks = []
+    for name in chosen(setting, SCANNED):
+        work = f"{name} B 16 T 1024 H 256"
+        tasks.append(Task(work, partial(one_scan, name, work, setting)))
+    return tasks
+
+
+def one_scan(name: str, work: str, setting: Setting) -> list[Row]:
+    """Measure one linear cell."""
+    rows, steps, size = (2, 5, 4) if setting.quick else (16, 1024, 256)
+    cell = make_cell(name, input_size=size, hidden_size=size).to(setting.device)
+    inputs = torch.randn(rows, steps, size, device=setting.device, requires_grad=True)
+    lstm = nn.LSTM(size, size, batch_first=True).to(setting.device)
+    grads = torch.randn(rows, steps, size, device=setting.device)
+    contest = Contest(
+        work,
+        {
+            "scan": partial(there_and_back, cell, scan.run, inputs),
+            "nn.LSTM": partial(lstm_there_and_back, lstm, inputs, grads),
+        },
+        (Comparison("scan", "nn.LSTM", 0.25),),
+    )
+    return run_contest("scan", contest, setting)
+
+
+def step(setting: Setting) -> list[Task]:
+    """One step of an LSTM for one row, without a gradient."""
+    work = "LSTM 512, B 1, one step"
+    return [Task(work, partial(one_step, work, setting))]
+
+
+def one_step(work: str, setting: Setting) -> list[Row]:
+    """Measure a step."""
+    size = 4 if setting.quick else 512
+    layer = Recurrent(cell="lstm", input_size=size, hidden_size=size).to(setting.device).eval()
+    lstm = layer.to_torch()
+    inputs = torch.randn(1, size, device=setting.device)
+    state = layer.initial_state(1)
+    known = tuple(field.unsqueeze(0) for field in state[0])
+
+    @torch.inference_mode()
+    def ours() -> None:
+        layer.step(inputs, state)
+
+    @torch.inference_mode()
+    def plain() -> None:
+        lstm(inputs.unsqueeze(1), known)
+
+    contest = Contest(work, {"step": ours, "nn.LSTM": plain}, (Comparison("step", "nn.LSTM", 0.4),))
+    return run_contest("step", contest, setting)
+
+
+def there_and_back(cell: Cell, run: select.Run, inputs: Tensor) -> None:
+    """Run a cell, and differentiate the sum of its outputs."""
+    outputs, _ = run(cell, inputs, None, None)
+    outputs.backward(torch.ones_like(outputs))
+
+
+def lstm_there_and_back(lstm: nn.Module, inputs: Tensor, grads: Tensor) -> None:
+    """Run torch's LSTM, and differentiate."""
+    lstm(inputs)[0].backward(grads)
+
+
+def chosen(setting: Setting, names: Sequence[str]) -> list[str]:
+    """Return those of `names` that the setting asks for."""
+    return [name for name in names if not setting.cells or name in setting.cells]
