@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import resource
+import sys
 from functools import partial
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -83,5 +85,13 @@ def added_memory(name: str, setting: Setting) -> int:
 
 
 def peak() -> int:
-    """Return the greatest resident memory of this process so far, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """Return the greatest resident memory of this process so far, in bytes.
+
+    Linux tells it in VmHWM; what `getrusage` says there is handed down from the process that started this one.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        lines = status.read_text(encoding="ascii", errors="replace").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
