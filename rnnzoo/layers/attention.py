@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rnnzoo.errors import InputError
+from rnnzoo.layers.additive import additive_scores
 from rnnzoo.lengths import length_mask
 from rnnzoo.registry import Registry
 
@@ -106,10 +107,12 @@ class AdditiveAttention(Attention):
 
     def scores(self, queries: Tensor, keys: Tensor, coverage: Tensor | None) -> Tensor:
         """The product of v with tanh(W q + U m (+ w c))."""
-        features = self.query(queries).unsqueeze(2) + keys.unsqueeze(1)  # [B, T, S, A]
-        if self.coverage is not None:
-            assert coverage is not None
-            features = features + self.coverage(coverage.unsqueeze(-1).to(features.dtype))
+        queries = self.query(queries)  # [B, T, A]
+        if self.coverage is None:
+            return additive_scores(queries, keys.to(queries.dtype), self.vector.weight[0])
+        assert coverage is not None
+        features = queries.unsqueeze(2) + keys.unsqueeze(1)  # [B, T, S, A]
+        features = features + self.coverage(coverage.unsqueeze(-1).to(features.dtype))
         return self.vector(features.tanh()).squeeze(-1)
 
 
