@@ -1,0 +1,253 @@
+"""How far gradients reach back in time: by layer and time lag, with the size of all gradients and what gates do.
+
+Axes: B rows, N rows of one call of a cell's step, K lags, H hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from rnnzoo.batches import Batch
+from rnnzoo.cells.base import Cell
+from rnnzoo.errors import InputError
+from rnnzoo.layers.recurrent import base_cell
+from rnnzoo.models.base import DEFAULT_GRADIENT_CLIP, ZooModel
+from rnnzoo.models.gradient_tape import Call, cells_by_place, recording
+from rnnzoo.models.transfer import recurrent_layers
+
+LOW, HIGH = 0.05, 0.95  # beyond these a gate is saturated
+REACHED = 0.25  # the rate is taken up to the largest lag that this share of the rows has
+EQUATIONS = ("gates", "operand", "combine", "coefficients", "step")  # methods in which gates are computed
+
+
+@dataclass(frozen=True)
+class LagCurve:
+    """The gradient norm of one layer by time lag; index 0 of each list is lag 1.
+
+    Args:
+        median: over the rows of the batch that are long enough.
+        low: the tenth percentile of these rows.
+        high: the ninetieth.
+        rows: how many rows are long enough.
+        per_step: the factor by which a step back changes the norm, on the geometric average from the median at lag 1
+            to that at `reach`, both of the rows that reach so far; None where nothing reaches lag 2.
+        reach: the largest lag that a quarter of the rows has.
+    """
+
+    median: list[float]
+    low: list[float]
+    high: list[float]
+    rows: list[int]
+    per_step: float | None
+    reach: int
+
+
+@dataclass(frozen=True)
+class GateUse:
+    """What a gate does: shares of its activations, over units, rows and steps.
+
+    Args:
+        gate: its letter, or its place in the order in which a step computes its gates.
+        below: share below 0.05.
+        above: share above 0.95.
+        mean: mean activation.
+    """
+
+    gate: str
+    below: float
+    above: float
+    mean: float
+
+
+@dataclass(frozen=True)
+class GradientFlow:
+    """What `measure_flow` found.
+
+    Args:
+        loss: mean loss of the batch, without dropout.
+        curves: layer → gradient norm by lag.
+        norms: ``all`` and layer → norm of the gradient of the mean loss with respect to the parameters.
+        clipped: the same after clipping.
+        gates: layer → its gates, empty for a cell without.
+    """
+
+    loss: float
+    curves: dict[str, LagCurve]
+    norms: dict[str, float]
+    clipped: dict[str, float]
+    gates: dict[str, list[GateUse]] = field(default_factory=dict)
+
+
+def measure_flow(
+    model: ZooModel, batch: Batch, *, lags: int = 50, clip: float | None = None, by_value: bool = False
+) -> GradientFlow:
+    """Measure how the loss of a batch reaches back in time, without dropout, on the ``reference`` backend.
+
+    For each row and layer, let t be the last step at which the loss of the row reaches the layer: through its output,
+    or through its final state where that is used. What enters there is carried back through the recurrence of this
+    layer alone,
+
+        g_k = ‖ ∂L_t / ∂s_{t-k} ‖    with L_t the loss as far as it depends on what leaves the layer at step t,
+
+    to the whole state s k steps earlier (h, and c where there is one). A backward direction counts its own steps.
+
+    Args:
+        model: any model with recurrent layers.
+        batch: a batch with targets, on the model's device.
+        lags: the largest k.
+        clip: the norm to which gradients are clipped; None takes that of `ZooModel`, 0 does not clip.
+        by_value: `clip` is the largest absolute value of each number instead.
+
+    Raises:
+        InputError: if the model has no recurrent layers, or `lags` is below 1.
+    """
+    if lags < 1:
+        raise InputError("lags", expected="at least 1", got=str(lags))
+    if not recurrent_layers(model):
+        raise InputError("model", expected="one with recurrent layers", got=f"a {type(model).__name__}")
+    was_training = model.training
+    model.eval()
+    try:
+        with recording(model) as tapes, torch.enable_grad():
+            total, items = model.objective(model(batch), batch)
+    finally:
+        model.train(was_training)
+    mean = total / items.clamp(min=1e-12)
+    named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    calls = [call for tape in tapes.values() for sequence in tape.sequences for call in sequence]
+    tensors = [tensor for call in calls for tensor in (call.output, *call.state)]
+    found = torch.autograd.grad(mean, [*named.values(), *tensors], retain_graph=True, allow_unused=True)
+    entering = dict(zip(map(id, tensors), found[len(named) :], strict=True))
+    curves: dict[str, LagCurve] = {}
+    gates: dict[str, list[GateUse]] = {}
+    cells = cells_by_place(model)
+    for place, tape in tapes.items():
+        parts, used = [], []
+        for sequence in tape.sequences:
+            last = last_steps(sequence, entering)  # [B]
+            parts.append(
+                norms_by_lag(sequence, entering, last, lags) * float(items)
+            )  # of the row's loss, not of a mean
+            used.append((sequence, last))
+        curves[place] = summarise_lags(torch.cat(parts, dim=1) if parts else torch.empty(lags, 0))
+        gates[place] = summarise_gates(cells[place], used)
+    gradients = {name: each for name, each in zip(named, found, strict=False) if each is not None}
+    norms, clipped = parameter_norms(gradients, cells, model, clip=clip, by_value=by_value)
+    return GradientFlow(mean.item(), curves, norms, clipped, gates)
+
+
+def last_steps(sequence: Sequence[Call], entering: Mapping[int, Tensor | None]) -> Tensor:
+    """Return for each row the last step at which the loss reaches output or state [B]; -1 where it never does."""
+    rows = max((len(call.output) for call in sequence), default=0)
+    last = torch.full((rows,), -1)
+    for place, call in enumerate(sequence):
+        reached = torch.zeros(len(call.output), dtype=torch.bool)
+        for tensor in (call.output, *call.state):
+            gradient = entering[id(tensor)]
+            if gradient is not None:
+                reached |= (gradient != 0).flatten(1).any(1).cpu()
+        last[: len(reached)] = torch.where(reached, place, last[: len(reached)])
+    return last
+
+
+def norms_by_lag(sequence: Sequence[Call], entering: Mapping[int, Tensor | None], last: Tensor, lags: int) -> Tensor:
+    """Carry what enters at the last steps [B] back: the norms at lags 1 ... K [K, B], NaN before a row begins."""
+    found = torch.full((lags, len(last)), float("nan"), dtype=torch.float64)
+    outputs, gradients = [], []
+    for place, call in enumerate(sequence):
+        chosen = last[: len(call.output)] == place  # [N]
+        for tensor in (call.output, *call.state):
+            gradient = entering[id(tensor)]
+            if gradient is not None and bool(chosen.any()):
+                outputs.append(tensor)
+                mask = chosen.to(gradient.device).reshape(-1, *[1] * (gradient.dim() - 1))
+                gradients.append(torch.where(mask, gradient, 0.0))
+    if not outputs:
+        return found
+    states = [tensor for call in sequence for tensor in call.state]
+    carried = iter(torch.autograd.grad(outputs, states, gradients, retain_graph=True, allow_unused=True))
+    for place, call in enumerate(sequence):
+        parts = [next(carried) for _ in call.state]
+        squares = torch.zeros(len(call.output), dtype=torch.float64)
+        for part in parts:
+            if part is not None:
+                squares += part.detach().double().square().flatten(1).sum(1).cpu()
+        lag = last[: len(squares)] - place  # [N]
+        rows = ((lag >= 1) & (lag <= lags)).nonzero().squeeze(1)
+        found[lag[rows] - 1, rows] = squares[rows].sqrt()
+    return found
+
+
+def summarise_lags(norms: Tensor) -> LagCurve:
+    """Sum up norms [K, B] over the rows; lags that no row has are left out."""
+    rows = (~norms.isnan()).sum(1)  # [K]
+    known = int((rows > 0).sum())
+    low, median, high = (norms[:known].nanquantile(share, dim=1).tolist() for share in (0.1, 0.5, 0.9))
+    reach = int((rows >= max(1.0, REACHED * float(rows[:1].sum()))).sum())
+    per_step = None
+    if reach > 1:
+        both = norms[:, ~norms[reach - 1].isnan()]  # [K, B]
+        first, far = both[0].median(), both[reach - 1].median()
+        per_step = float((far / first) ** (1 / (reach - 1))) if first > 0 else None
+    return LagCurve(median, low, high, rows[:known].tolist(), per_step, reach)
+
+
+def summarise_gates(cell: Cell, used: Sequence[tuple[Sequence[Call], Tensor]]) -> list[GateUse]:
+    """Sum up the gates of a cell over all steps up to each row's last."""
+    kept: list[list[Tensor]] = []
+    for sequence, last in used:
+        for place, call in enumerate(sequence):
+            for number, block in enumerate(call.gates):
+                if number == len(kept):
+                    kept.append([])
+                rows = last[: len(call.output)].to(block.device) >= place
+                kept[number].append(block[rows].flatten() if len(block) == len(rows) else block.flatten())
+    names = gate_names(cell)
+    if len(names) != len(kept):
+        names = tuple(f"gate {number + 1}" for number in range(len(kept)))
+    uses = []
+    for name, blocks in zip(names, kept, strict=True):
+        values = torch.cat(blocks).float()
+        if len(values):
+            shares = ((values < LOW).float().mean(), (values > HIGH).float().mean(), values.mean())
+            uses.append(GateUse(name, *(float(share) for share in shares)))
+    return uses
+
+
+def gate_names(cell: Cell) -> tuple[str, ...]:
+    """Return the names of the gates as the class says them that has the equations: a subclass may have others."""
+    for kind in type(base_cell(cell)).__mro__:
+        if "gate_names" in vars(kind):
+            return vars(kind)["gate_names"]
+        if any(method in vars(kind) for method in EQUATIONS):
+            return ()
+    return ()
+
+
+def parameter_norms(
+    gradients: Mapping[str, Tensor], cells: Mapping[str, Cell], model: nn.Module, *, clip: float | None, by_value: bool
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Return the norms of gradients before and after clipping, of all parameters and of each cell's."""
+    limit = DEFAULT_GRADIENT_CLIP if clip is None else clip
+    own = {id(parameter): place for place, cell in cells.items() for parameter in cell.parameters()}
+    parameters = dict(model.named_parameters())
+    groups: dict[str, list[Tensor]] = {"all": list(gradients.values()), **{place: [] for place in cells}}
+    for name, gradient in gradients.items():
+        if id(parameters[name]) in own:
+            groups[own[id(parameters[name])]].append(gradient)
+    norms = {name: norm_of(each) for name, each in groups.items()}
+    if limit <= 0:
+        return norms, dict(norms)
+    if by_value:
+        return norms, {name: norm_of([part.clamp(-limit, limit) for part in each]) for name, each in groups.items()}
+    factor = min(1.0, limit / max(norms["all"], 1e-12))
+    return norms, {name: norm * factor for name, norm in norms.items()}
+
+
+def norm_of(tensors: Sequence[Tensor]) -> float:
+    """Return the norm of all numbers together."""
+    return float(sum(float(each.detach().double().square().sum()) for each in tensors)) ** 0.5
