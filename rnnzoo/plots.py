@@ -153,3 +153,29 @@ def visible(token: str) -> str:
     '␣the'
     """
     return token.replace(" ", "␣").replace("\n", "⏎")
+
+
+def comparison(summaries: Sequence[Any], metric: str, target: Path) -> None:
+    """Draw the metric of each cell against its training speed, with deviations.
+
+    Args:
+        summaries: `rnnzoo.comparison.CellSummary` of each cell.
+        metric: the name of the metric.
+        target: the PNG file.
+    """
+    figure = new_figure(6.4, 4.2)
+    axes: Any = figure.add_subplot()
+    for summary in summaries:
+        found = summary.metrics.get("test") or summary.metrics.get("validation")
+        if found is None or summary.speed is None:
+            continue
+        axes.errorbar(
+            summary.speed.mean, found.mean, xerr=summary.speed.deviation, yerr=found.deviation, marker="o", capsize=3
+        )
+        axes.annotate(summary.cell, (summary.speed.mean, found.mean), xytext=(5, 4), textcoords="offset points")
+    split = "test" if any("test" in summary.metrics for summary in summaries) else "validation"
+    axes.set_xlabel("items per second while training")
+    axes.set_ylabel(f"{split} {metric}")
+    axes.margins(0.15)
+    axes.grid(alpha=0.3)
+    figure.savefig(target, dpi=120)

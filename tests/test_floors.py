@@ -26,6 +26,7 @@ ALLOWED: dict[str, set[str]] = {  # room → the other rooms that it may import
     "bundle": GROUND | PARTS | {"models"},
     "bench": GROUND | PARTS | {"models"},
     "report": GROUND,
+    "comparison": GROUND | {"report"},
     "plots": GROUND,
     "recipes": GROUND,
 }

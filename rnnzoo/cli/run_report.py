@@ -81,6 +81,7 @@ def describe_model(cli: ZooCLI) -> dict[str, Any]:
     return {
         "class": type(cli.model).__name__,
         "cell": arguments.get("cell"),
+        "selection": dict(zip(("metric", "mode"), cli.model.selection, strict=True)),
         "arguments": arguments,
         "init_from": cli.model.origin,
         "frozen": list(cli.model.frozen),

@@ -1,0 +1,141 @@
+"""Cells side by side: what the reports of several runs say, over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import Any
+
+from rnnzoo.report import number
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A number over several runs.
+
+    Args:
+        mean: the mean.
+        deviation: the standard deviation of a sample (divided by n - 1); None of a single run.
+        count: n.
+    """
+
+    mean: float
+    deviation: float | None
+    count: int
+
+
+@dataclass(frozen=True)
+class CellSummary:
+    """One cell over its seeds.
+
+    Args:
+        cell: its name.
+        metrics: split → `Spread` of the selection metric.
+        speed: items per second while training.
+        seconds: wall time of a run.
+        epochs: that were trained.
+        memory: peak memory in MiB.
+        parameters: of the model.
+        errors: seed → the last line of a run that failed.
+    """
+
+    cell: str
+    metrics: dict[str, Spread]
+    speed: Spread | None
+    seconds: Spread | None
+    epochs: Spread | None
+    memory: Spread | None
+    parameters: int | None
+    errors: dict[int, str]
+
+
+def spread(values: Sequence[float]) -> Spread | None:
+    """Return mean and deviation of some numbers, None of none.
+
+    >>> spread([1.0, 3.0])
+    Spread(mean=2.0, deviation=1.4142135623730951, count=2)
+    """
+    if not values:
+        return None
+    return Spread(fmean(values), stdev(values) if len(values) > 1 else None, len(values))
+
+
+def summarise(
+    cell: str, reports: Mapping[int, Mapping[str, Any]], errors: Mapping[int, str], metric: str
+) -> CellSummary:
+    """Sum up the reports of one cell, by seed."""
+    known = list(reports.values())
+
+    def over(name: str) -> Spread | None:
+        values = [report["training"].get(name) for report in known]
+        return spread([float(value) for value in values if value is not None])
+
+    metrics = {}
+    for split in dict.fromkeys(split for report in known for split in report["metrics"]):
+        values = [report["metrics"].get(split, {}).get(metric, {}).get("value") for report in known]
+        found = spread([float(value) for value in values if value is not None])
+        if found is not None:
+            metrics[split] = found
+    return CellSummary(
+        cell=cell,
+        metrics=metrics,
+        speed=over("items_per_second"),
+        seconds=over("wall_seconds"),
+        epochs=over("epochs"),
+        memory=over("peak_memory_mib"),
+        parameters=known[0]["training"]["parameters"] if known else None,
+        errors=dict(errors),
+    )
+
+
+def order(summaries: Sequence[CellSummary], mode: str) -> list[CellSummary]:
+    """Return the cells from the best validation metric to the worst; those without any run last."""
+    sign = 1.0 if mode == "min" else -1.0
+
+    def rank(summary: CellSummary) -> tuple[bool, float]:
+        found = summary.metrics.get("validation") or next(iter(summary.metrics.values()), None)
+        return (found is None, 0.0 if found is None else sign * found.mean)
+
+    return sorted(summaries, key=rank)
+
+
+def rows(summaries: Sequence[CellSummary], metric: str) -> list[dict[str, str]]:
+    """Return the table, a dict for each cell."""
+    splits = list(dict.fromkeys(split for summary in summaries for split in summary.metrics))
+    return [
+        {
+            "cell": summary.cell,
+            **{f"{split} {metric}": shown(summary.metrics.get(split)) for split in splits},
+            "runs": str(max((each.count for each in summary.metrics.values()), default=0)),
+            "items/s": rounded(summary.speed),
+            "parameters": "-" if summary.parameters is None else f"{summary.parameters:,}",
+            "peak MiB": rounded(summary.memory),
+            "epochs": "-" if summary.epochs is None else number(round(summary.epochs.mean, 1)),
+            "seconds": rounded(summary.seconds),
+        }
+        for summary in summaries
+    ]
+
+
+def shown(value: Spread | None) -> str:
+    """Return a metric as mean ± deviation."""
+    if value is None:
+        return "-"
+    return f"{value.mean:.4g}" if value.deviation is None else f"{value.mean:.4g} ± {value.deviation:.2g}"
+
+
+def rounded(value: Spread | None) -> str:
+    """Return the mean as a whole number."""
+    return "-" if value is None else f"{value.mean:,.0f}"
+
+
+def markdown(title: str, table: Sequence[Mapping[str, str]], notes: Sequence[str], errors: Sequence[str]) -> str:
+    """Return the comparison as Markdown."""
+    names = list(table[0])
+    lines = [f"# {title}", "", "| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
+    lines += ["| " + " | ".join(row[name] for name in names) + " |" for row in table]
+    lines += ["", *(f"- {note}" for note in notes)]
+    if errors:
+        lines += ["", "## Runs that failed", "", *(f"- {error}" for error in errors)]
+    return "\n".join([*lines, "", "![metric against speed](compare.png)", ""])
