@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from references import Reference, Weights, elman, gru, linear, lstm
+from references import Reference, Weights, elman, gru, indrnn, linear, lstm, minimal, mut, odyssey
 from torch import Tensor, nn
 
 from rnnzoo.cells.base import Cell
@@ -39,6 +39,7 @@ class BackendCase(NamedTuple):
     module: str
 
 
+FUSED = ("reference", "fused")
 CELLS = {
     case.name: case
     for case in (
@@ -46,9 +47,25 @@ CELLS = {
         CellCase(
             "rnn_relu", elman.RNN_RELU, "gated", ("reference", "native", "fused"), nn.RNN, {"nonlinearity": "relu"}
         ),
-        CellCase("lstm", lstm.LSTM, "gated", ("reference", "native", "fused"), nn.LSTM, options={"forget_bias": 2.5}),
+        CellCase("irnn", elman.IRNN, "gated", FUSED, options={"identity_scale": 0.5, "input_deviation": 0.1}),
+        CellCase("indrnn", indrnn.INDRNN, "staged", FUSED, options={"activation": "tanh", "memory_steps": 7}),
+        CellCase("ugrnn", minimal.UGRNN, "gated", FUSED, options={"forget_bias": 2.5}),
+        CellCase("mgu", minimal.MGU, "staged", FUSED),
         CellCase("gru", gru.GRU, "gated", ("reference", "native", "fused"), nn.GRU),
-        CellCase("gru_reset_before", gru.GRU_RESET_BEFORE, "staged", ("reference", "fused")),
+        CellCase("gru_reset_before", gru.GRU_RESET_BEFORE, "staged", FUSED),
+        CellCase("mut1", mut.MUT1, "staged", FUSED, options={"project_input": True}),
+        CellCase("mut2", mut.MUT2, "staged", FUSED, options={"project_input": True}),
+        CellCase("mut3", mut.MUT3, "staged", FUSED),
+        CellCase("janet", minimal.JANET, "gated", FUSED, options={"beta": 0.0, "forget_bias": 2.5, "memory_steps": 50}),
+        CellCase("lstm", lstm.LSTM, "gated", ("reference", "native", "fused"), nn.LSTM, options={"forget_bias": 2.5}),
+        CellCase("nig", odyssey.NIG, "gated", FUSED, options={"forget_bias": 2.5}),
+        CellCase("nfg", odyssey.NFG, "gated", FUSED),
+        CellCase("nog", odyssey.NOG, "gated", FUSED, options={"forget_bias": 2.5}),
+        CellCase("niaf", odyssey.NIAF, "gated", FUSED, options={"forget_bias": 2.5}),
+        CellCase("noaf", odyssey.NOAF, "gated", FUSED, options={"forget_bias": 2.5}),
+        CellCase("cifg", odyssey.CIFG, "gated", FUSED, options={"forget_bias": 2.5}),
+        CellCase("peephole", odyssey.PEEPHOLE, "gated", FUSED, options={"forget_bias": 2.5}),
+        CellCase("fgr", odyssey.FGR, "staged", FUSED, options={"forget_bias": 2.5}),
         CellCase("mingru", linear.MINGRU, "linear", ("reference", "scan"), options={"forget_bias": 2.5}),
         CellCase("mingru_log", linear.MINGRU_LOG, "linear", ("reference", "scan"), options={"forget_bias": 2.5}),
         CellCase("minlstm", linear.MINLSTM, "linear", ("reference", "scan"), options={"forget_bias": 2.5}),

@@ -21,11 +21,32 @@ CELLS.add(
     source="Elman 1990; Le, Jaitly & Hinton 2015",
 )
 CELLS.add(
-    "lstm",
-    "rnnzoo.cells.lstm:LSTMCell",
-    "long short-term memory with a forget gate",
+    "irnn",
+    "rnnzoo.cells.elman:IdentityElmanCell",
+    "h' = max(0, W x + R h + b), R the identity at the start",
     kind="gated",
-    source="Hochreiter & Schmidhuber 1997; Gers et al. 2000",
+    source="Le, Jaitly & Hinton 2015",
+)
+CELLS.add(
+    "indrnn",
+    "rnnzoo.cells.indrnn:IndRNNCell",
+    "independent units: h' = max(0, W x + u h + b)",
+    kind="staged",
+    source="Li et al. 2018",
+)
+CELLS.add(
+    "ugrnn",
+    "rnnzoo.cells.minimal:UGRNNCell",
+    "update gate network: keep, or compute anew",
+    kind="gated",
+    source="Collins et al. 2017",
+)
+CELLS.add(
+    "mgu",
+    "rnnzoo.cells.minimal:MGUCell",
+    "minimal gated unit: one gate resets and updates",
+    kind="staged",
+    source="Zhou et al. 2016",
 )
 CELLS.add(
     "gru",
@@ -40,6 +61,97 @@ CELLS.add(
     "gated recurrent unit, reset before the product (the paper)",
     kind="staged",
     source="Cho et al. 2014, final version",
+)
+CELLS.add(
+    "mut1",
+    "rnnzoo.cells.mut:MUT1Cell",
+    "found by search: the update gate sees the input alone",
+    kind="staged",
+    source="Jozefowicz et al. 2015",
+)
+CELLS.add(
+    "mut2",
+    "rnnzoo.cells.mut:MUT2Cell",
+    "found by search: the reset gate sees the bare input",
+    kind="staged",
+    source="Jozefowicz et al. 2015",
+)
+CELLS.add(
+    "mut3",
+    "rnnzoo.cells.mut:MUT3Cell",
+    "found by search: the update gate sees tanh(h)",
+    kind="staged",
+    source="Jozefowicz et al. 2015",
+)
+CELLS.add(
+    "janet",
+    "rnnzoo.cells.minimal:JANETCell",
+    "an LSTM whose forget gate alone is left",
+    kind="gated",
+    source="van der Westhuizen & Lasenby 2018",
+)
+CELLS.add(
+    "lstm",
+    "rnnzoo.cells.lstm:LSTMCell",
+    "long short-term memory with a forget gate",
+    kind="gated",
+    source="Hochreiter & Schmidhuber 1997; Gers et al. 2000",
+)
+CELLS.add(
+    "nig",
+    "rnnzoo.cells.odyssey:NoInputGateCell",
+    "peephole LSTM without its input gate",
+    kind="gated",
+    source="Greff et al. 2015",
+)
+CELLS.add(
+    "nfg",
+    "rnnzoo.cells.odyssey:NoForgetGateCell",
+    "peephole LSTM without its forget gate",
+    kind="gated",
+    source="Greff et al. 2015",
+)
+CELLS.add(
+    "nog",
+    "rnnzoo.cells.odyssey:NoOutputGateCell",
+    "peephole LSTM without its output gate",
+    kind="gated",
+    source="Greff et al. 2015",
+)
+CELLS.add(
+    "niaf",
+    "rnnzoo.cells.odyssey:NoInputActivationCell",
+    "peephole LSTM with a linear block input",
+    kind="gated",
+    source="Greff et al. 2015",
+)
+CELLS.add(
+    "noaf",
+    "rnnzoo.cells.odyssey:NoOutputActivationCell",
+    "peephole LSTM that puts out its memory unsquashed",
+    kind="gated",
+    source="Greff et al. 2015",
+)
+CELLS.add(
+    "cifg",
+    "rnnzoo.cells.odyssey:CoupledGatesCell",
+    "peephole LSTM that forgets what it overwrites: f = 1 - i",
+    kind="gated",
+    source="Greff et al. 2015",
+)
+CELLS.add(
+    "peephole",
+    "rnnzoo.cells.odyssey:PeepholeLSTMCell",
+    "LSTM whose gates see its memory",
+    kind="gated",
+    source="Greff et al. 2015",
+)
+CELLS.add(
+    "fgr",
+    "rnnzoo.cells.odyssey:FullGateRecurrenceCell",
+    "peephole LSTM whose gates see each other's last values",
+    kind="staged",
+    source="Greff et al. 2015",
 )
 CELLS.add(
     "mingru",

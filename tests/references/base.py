@@ -5,7 +5,8 @@ Nothing here knows torch or rnnzoo. The letters are those of the papers; a state
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +31,7 @@ class Reference(NamedTuple):
     shapes: Callable[[int, int], dict[str, tuple[int, ...]]] | None = None  # (I, H) → name → shape
     state_shapes: Callable[[int], tuple[tuple[int, ...], ...]] | None = None  # H → shape of each field of a row
     positive: tuple[str, ...] = ()  # fields of the state that are above 0 in every state that can be reached
+    initial_bias: Mapping[str, float] = MappingProxyType({"f": 1.0})  # gate → its bias at the start, unless 0
 
     def weights(self, seed: int, *, input_size: int, hidden_size: int) -> Weights:
         """Draw weights whose scale and offset differ from gate to gate, so that swapped gates show."""

@@ -21,3 +21,6 @@ def rnn_relu_step(weights: Weights, x: Array, state: State) -> tuple[Array, Stat
 
 RNN = Reference(rnn_step, gates=("h",))
 RNN_RELU = Reference(rnn_relu_step, gates=("h",))
+IRNN = Reference(
+    rnn_relu_step, shapes=lambda i, h: {"input_weight": (h, i), "recurrent_weight": (h, h), "bias": (h,)}
+)  # fmt: skip
