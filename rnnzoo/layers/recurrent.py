@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from rnnzoo.backends.native import zero_padding
 from rnnzoo.backends.select import choose
@@ -42,6 +43,8 @@ class Recurrent(nn.Module):
         residual: add a layer's input to its output, in each layer where their sizes agree.
         layer_norm: normalise the output of each layer (before the residual is added).
         learn_initial_state: the state before the first step is a parameter (from zeros) instead of zeros.
+        recompute: in training keep only what enters each layer, and run it again for the gradient: less memory, and
+            a third more time.
         backend: ``auto``, or the name of a backend that can run the cell.
         cell_options: further arguments of the cell.
 
@@ -69,6 +72,7 @@ class Recurrent(nn.Module):
         residual: bool = False,
         layer_norm: bool = False,
         learn_initial_state: bool = False,
+        recompute: bool = False,
         backend: str = "auto",
         cell_options: Mapping[str, Any] | None = None,
     ) -> None:
@@ -87,6 +91,7 @@ class Recurrent(nn.Module):
             raise InputError("locked_dropout", expected="a dropout above 0 whose mask it locks", got="dropout 0")
         self.cell_name = cell
         self.backend = backend
+        self.recompute = recompute
         self.bidirectional = bidirectional
         self.num_layers = num_layers
         self.dropout = dropout
@@ -163,7 +168,10 @@ class Recurrent(nn.Module):
                 cell: Cell = cells[place]  # type: ignore[assignment]
                 run = choose(cell, self.backend, inputs).run
                 seen = reverse_padded(inputs, lengths) if direction else inputs
-                output, after = run(cell, seen, lengths, state[place])
+                if self.recompute and self.training and torch.is_grad_enabled():
+                    output, after = checkpoint(run, cell, seen, lengths, state[place], use_reentrant=False)
+                else:
+                    output, after = run(cell, seen, lengths, state[place])
                 outputs.append(reverse_padded(output, lengths) if direction else output)
                 final.append(after)
             joined = torch.cat(outputs, dim=-1) if self.bidirectional else outputs[0]  # [B, T, O]

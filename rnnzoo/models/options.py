@@ -28,7 +28,8 @@ class RecurrentOptions:
         residual: add a layer's input to its output where the sizes agree.
         layer_norm: normalise the output of each layer.
         learn_initial_state: the initial state is a parameter instead of zeros.
-        backend: how the cells are run: ``auto``, ``reference`` or ``native``.
+        recompute: keep only what enters each layer and run it again for the gradient: less memory, more time.
+        backend: how the cells are run: ``auto``, or one of ``rnnzoo.backends.BACKENDS`` that can run the cell.
         cell_options: further arguments of the cell, such as ``{"forget_bias": 0.0}``.
     """
 
@@ -39,6 +40,7 @@ class RecurrentOptions:
     residual: bool = False
     layer_norm: bool = False
     learn_initial_state: bool = False
+    recompute: bool = False
     backend: str = "auto"
     cell_options: dict[str, Any] | None = None
 

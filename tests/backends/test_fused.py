@@ -1,0 +1,232 @@
+"""The fused backend beyond the laws: what it compiles, when, what happens if it cannot, and what it keeps."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+from catalogue import CELLS, TOLERANCES, make_layer
+
+from rnnzoo.backends import fused, kernels, reference
+from rnnzoo.backends.form import examine, flatten, signature
+from rnnzoo.cells import make_cell
+from rnnzoo.cells.base import GatedCell, HiddenState
+from rnnzoo.cells.wrappers import RecurrentDropout, drop_weights
+from rnnzoo.layers.recurrent import Recurrent
+
+STAGED = [case for case in CELLS.values() if "fused" in case.backends]
+B, T, I, H = 3, 5, 4, 6  # noqa: E741
+
+staged = pytest.mark.parametrize("case", STAGED, ids=lambda case: case.name)
+
+
+@pytest.fixture
+def compiling(monkeypatch):
+    """Compile at the first use, with nothing left of earlier tests."""
+    for name in ("_seen", "_compiled", "_shapes"):
+        monkeypatch.setattr(kernels, name, type(getattr(kernels, name))())
+    monkeypatch.setattr(kernels, "_failures", [])
+    monkeypatch.setenv("RNNZOO_COMPILE", "1")
+
+
+def gradients(run, cell, inputs, lengths=None, state=None):
+    """Return outputs, final state and the gradients of a loss that weighs every number by itself."""
+    outputs, final = run(cell, inputs, lengths, state)
+    generator = torch.Generator().manual_seed(3)
+    values = [value for value in (outputs, *flatten(final)) if value.requires_grad]
+    loss = sum((torch.randn(value.shape, generator=generator, dtype=value.dtype) * value).sum() for value in values)
+    leaves = [inputs, *cell.parameters()]
+    found = torch.autograd.grad(loss, leaves, allow_unused=True)
+    return [outputs, *flatten(final), *(torch.zeros(()) if value is None else value for value in found)]
+
+
+def assert_same(ours, theirs, **tolerance):
+    for place, (got, expected) in enumerate(zip(ours, theirs, strict=True)):
+        torch.testing.assert_close(got, expected, **tolerance, msg=lambda text, place=place: f"{place}: {text}")
+
+
+@pytest.mark.slow
+@staged
+@pytest.mark.parametrize("dropped", [False, True], ids=["plain", "recurrent dropout"])
+def test_compiled_kernels_have_the_gradients_of_the_reference(compiling, case, dropped):
+    layer, _ = make_layer(case, input_size=I, hidden_size=H, dtype=torch.float32)
+    cell = layer.cells[0]
+    if dropped and not cell.product_weights():
+        pytest.skip("no product takes the hidden state")
+    if dropped:
+        cell = RecurrentDropout(cell, dropout=0.4)
+    inputs = torch.randn(B, T, I, requires_grad=True)
+    state = cell.initial_state(B)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="rnnzoo:.*")
+        for lengths in (None, torch.tensor([T, 0, 2])):
+            ours = gradients(fused.run, cell, inputs, lengths, state)
+            assert_same(ours, gradients(reference.run, cell, inputs, lengths, state), rtol=1e-3, atol=1e-4)
+    assert kernels._compiled
+
+
+def test_shapes_are_compiled_when_they_have_come_often(monkeypatch, compiling):
+    monkeypatch.delenv("RNNZOO_COMPILE")
+    monkeypatch.setattr(kernels, "COMPILE_AFTER", 3)
+    compiled = []
+    monkeypatch.setattr(kernels, "compile_kernel", lambda kernel, tensors: compiled.append(len(tensors)) or kernel)
+    cell = make_cell("lstm", input_size=I, hidden_size=H)
+    for _ in range(2):
+        fused.run(cell, torch.randn(B, T, I), None, None)
+    assert not compiled
+    fused.run(cell, torch.randn(B + 1, T, I), None, None)
+    assert not compiled
+    fused.run(cell, torch.randn(B, T + 3, I), None, None)  # the number of steps is none of a kernel's business
+    assert len(compiled) == 1
+    for rows in range(10, 10 + 2 * kernels.MOST_SHAPES):
+        for _ in range(3):
+            fused.run(cell, torch.randn(rows, 1, I), None, None)
+    assert len(compiled) == kernels.MOST_SHAPES
+
+
+@pytest.mark.parametrize("how", ["no compiler", "wrong numbers"])
+def test_without_a_compiler_plain_torch_runs_with_one_warning(monkeypatch, compiling, how):
+    def broken(graph, inputs):
+        if how == "no compiler":
+            raise RuntimeError("g++ not found")
+        return lambda *tensors: tensors[-1].fill_(7.0)
+
+    monkeypatch.setattr(torch._inductor, "compile", broken, raising=False)
+    cell = make_cell("lstm", input_size=I, hidden_size=H).double()
+    inputs = torch.randn(B, T, I, dtype=torch.float64, requires_grad=True)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        ours = gradients(fused.run, cell, inputs)
+        gradients(fused.run, cell, inputs, torch.tensor([T, 1, 2]))
+    told = [str(each.message) for each in caught if "rnnzoo" in str(each.message)]
+    assert len(told) == 1
+    assert "no compiled kernels" in told[0]
+    assert not kernels.can_compile(torch.device("cpu"))
+    assert_same(ours, gradients(reference.run, cell, inputs), **TOLERANCES[torch.float64])
+
+
+def test_a_second_derivative_is_refused():
+    cell = make_cell("lstm", input_size=I, hidden_size=H)
+    outputs, _ = fused.run(cell, torch.randn(B, T, I, requires_grad=True), None, None)
+    with pytest.raises(RuntimeError, match="cannot be differentiated twice: choose backend 'reference'"):
+        torch.autograd.grad(outputs.sum(), list(cell.parameters()), create_graph=True)
+
+
+@staged
+def test_the_graph_can_be_used_twice(case):
+    layer, _ = make_layer(case, input_size=I, hidden_size=H)
+    outputs, _ = fused.run(layer.cells[0], torch.randn(B, T, I, dtype=torch.float64), None, None)
+    leaves = list(layer.parameters())
+    first = torch.autograd.grad(outputs.sum(), leaves, retain_graph=True, allow_unused=True)
+    second = torch.autograd.grad(outputs.sum(), leaves, allow_unused=True)
+    assert all(one is other or torch.equal(one, other) for one, other in zip(first, second, strict=True))
+
+
+@staged
+def test_long_rows_in_several_chunks(monkeypatch, case):
+    monkeypatch.setattr(fused, "CHUNK", 1)  # a chunk a step
+    layer, _ = make_layer(case, input_size=I, hidden_size=H)
+    inputs = torch.randn(B, T, I, dtype=torch.float64, requires_grad=True)
+    for lengths in (None, torch.tensor([2, 0, T])):
+        ours = gradients(fused.run, layer.cells[0], inputs, lengths)
+        assert_same(ours, gradients(reference.run, layer.cells[0], inputs, lengths), **TOLERANCES[torch.float64])
+
+
+@staged
+def test_autocast_keeps_the_state_in_float32(case):
+    layer, _ = make_layer(case, input_size=I, hidden_size=H, dtype=torch.float32)
+    cell = layer.cells[0]
+    inputs = torch.randn(B, T, I, requires_grad=True)
+    exact = gradients(reference.run, cell, inputs)
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs, final = fused.run(cell, inputs, None, None)
+    assert all(field.dtype == torch.float32 for field in flatten(final))
+    torch.testing.assert_close(outputs.float(), exact[0], rtol=0.2, atol=0.2)
+    outputs.float().sum().backward()
+    assert all(value.grad is None or value.grad.isfinite().all() for value in (inputs, *cell.parameters()))
+
+
+def test_frozen_weights_get_no_gradient():
+    cell = make_cell("lstm", input_size=I, hidden_size=H)
+    cell.recurrent_weight.requires_grad_(False)
+    fused.run(cell, torch.randn(B, T, I), None, None)[0].sum().backward()
+    assert cell.recurrent_weight.grad is None
+    assert cell.input_weight.grad.abs().sum() > 0
+
+
+def test_nothing_is_kept_without_a_gradient():
+    cell = make_cell("lstm", input_size=I, hidden_size=H)
+    with torch.no_grad():
+        outputs, _ = fused.run(cell, torch.randn(B, T, I), None, None)
+    assert outputs.grad_fn is None
+
+
+def test_dropped_weights_reach_the_parameters():
+    cell = make_cell("lstm", input_size=I, hidden_size=H).double()
+    inputs = torch.randn(B, T, I, dtype=torch.float64, requires_grad=True)
+    found = []
+    for run in (fused.run, reference.run):
+        torch.manual_seed(0)
+        outputs, _ = run(drop_weights(cell, 0.5), inputs, None, None)
+        found.append(torch.autograd.grad(outputs.square().sum(), [inputs, *cell.parameters()]))
+    assert_same(*found, **TOLERANCES[torch.float64])
+
+
+@pytest.mark.parametrize(
+    ("name", "additive", "operands", "parameters"),
+    [
+        ("lstm", True, (0,), ()),
+        ("gru", False, (0,), ("candidate_bias",)),
+        ("gru_reset_before", False, (0, None), ()),
+    ],
+)
+def test_the_form_of_a_cell(name, additive, operands, parameters):
+    cell = make_cell(name, input_size=I, hidden_size=H)
+    form = examine(cell, cell.project(torch.zeros(1, I)).shape[-1], cell.initial_state(1))
+    assert (form.additive, form.operands, form.parameters) == (additive, operands, parameters)
+    assert form.output == 0
+
+
+def test_cells_that_compute_otherwise_have_other_signatures():
+    class Scaled(GatedCell):
+        gate_count = 1
+
+        def __init__(self, *, input_size, hidden_size, factor=1.0):
+            super().__init__(input_size=input_size, hidden_size=hidden_size)
+            self.factor = factor
+
+        def gates(self, projected, recurrent, state):
+            hidden = torch.tanh(self.factor * (projected + recurrent))
+            return hidden, HiddenState(hidden)
+
+    one, other = (Scaled(input_size=I, hidden_size=H, factor=factor) for factor in (1.0, 2.0))
+    assert signature(one) != signature(other)
+    assert signature(one) == signature(Scaled(input_size=I, hidden_size=H))
+
+
+@pytest.mark.parametrize("backend", ["fused", "native", "reference"])
+def test_recomputing_gives_the_same_gradients_and_keeps_less(backend):
+    torch.manual_seed(0)
+    kept, found = [], []
+    for recompute in (False, True):
+        torch.manual_seed(0)
+        layer = Recurrent(
+            cell="lstm",
+            input_size=I,
+            hidden_size=H,
+            num_layers=2,
+            recompute=recompute,
+            weight_drop=0.3,
+            backend=backend,
+        ).double()
+        inputs = torch.randn(B, 12, I, dtype=torch.float64, requires_grad=True)
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda value, sizes=sizes: sizes.append(value.numel()) or value, lambda value: value
+        ):
+            outputs, _ = layer(inputs)
+        kept.append(sum(sizes))
+        found.append(torch.autograd.grad(outputs.square().sum(), [inputs, *layer.parameters()]))
+    assert_same(*found, **TOLERANCES[torch.float64])
+    assert kept[1] < kept[0]
