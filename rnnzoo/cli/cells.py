@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rnnzoo.cells import CELLS
 from rnnzoo.cli.listing import parse, show
+from rnnzoo.errors import InputError, unknown_name
 
 SUMMARY = "list the recurrent cells, for --model.cell"
 HELP = """usage: rnnzoo cells [--json]
@@ -27,3 +28,21 @@ def run(argv: list[str]) -> int:
         ]
         show(rows, as_json=parsed[1])
     return 0
+
+
+def chosen_cells(text: str) -> tuple[str, ...]:
+    """Return the cells that ``--cells`` names, with commas between.
+
+    Raises:
+        InputError: for a name that is no cell, or one that comes twice.
+
+    >>> chosen_cells("lstm, gru")
+    ('lstm', 'gru')
+    """
+    names = tuple(name.strip() for name in text.split(","))
+    for place, name in enumerate(names):
+        if name not in CELLS:
+            raise unknown_name("--cells", name, CELLS)
+        if name in names[:place]:
+            raise InputError("--cells", expected="each cell once", got=repr(text))
+    return names

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rnnzoo.cli.arguments import sort_arguments
+from rnnzoo.cli.arguments import Arguments, sort_arguments
 from rnnzoo.errors import InputError
 from rnnzoo.recipes import find_recipe, read_recipe
 
@@ -49,14 +49,7 @@ def run(argv: list[str]) -> int:
     if {"--help", "-h"} & set(arguments.overrides):
         print(HELP)
         return 0
-    if arguments.positional is None and not arguments.configs:
-        raise InputError("rnnzoo fit", expected="a recipe", got="none", fix="`rnnzoo recipes` lists them")
-    configs = list(arguments.configs)
-    recipe = configs[0] if configs else ""
-    if arguments.positional is not None:
-        found = find_recipe(arguments.positional)
-        recipe = found.name
-        configs.insert(0, str(found.path))
+    recipe, configs = named_recipe(arguments, "fit")
     folder = run_folder(arguments.own.get("run_dir"), recipe)
 
     from rnnzoo.cli.engine import ZooCLI, quiet_lightning
@@ -67,6 +60,21 @@ def run(argv: list[str]) -> int:
     cli = ZooCLI([*(f"--config={config}" for config in configs), *overrides], run_folder=folder)
     fit_and_report(cli, folder, title=run_name(recipe), started=started, command=["rnnzoo", "fit", *argv])
     return 0
+
+
+def named_recipe(arguments: Arguments, verb: str) -> tuple[str, list[str]]:
+    """Return the name of the recipe, and the YAML files in order of rising priority.
+
+    Raises:
+        InputError: if neither a recipe nor a file is given, or there is none of the name.
+    """
+    configs = list(arguments.configs)
+    if arguments.positional is not None:
+        found = find_recipe(arguments.positional)
+        return found.name, [str(found.path), *configs]
+    if not configs:
+        raise InputError(f"rnnzoo {verb}", expected="a recipe", got="none", fix="`rnnzoo recipes` lists them")
+    return configs[0], configs
 
 
 def help_of_recipe(word: str, configs: list[str]) -> str:

@@ -9,7 +9,7 @@ from importlib import import_module
 from rnnzoo.errors import find_input_error, unknown_name
 from rnnzoo.version import __version__
 
-VERBS = ("recipes", "cells", "models", "fit", "test", "predict", "generate", "compare", "bench")
+VERBS = ("recipes", "cells", "models", "fit", "test", "predict", "generate", "compare", "gradients", "bench")
 USAGE_EXIT = 2
 INTERRUPTED_EXIT = 130
 

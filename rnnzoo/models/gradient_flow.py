@@ -20,7 +20,7 @@ from rnnzoo.models.gradient_tape import Call, cells_by_place, recording
 from rnnzoo.models.transfer import recurrent_layers
 
 LOW, HIGH = 0.05, 0.95  # beyond these a gate is saturated
-REACHED = 0.25  # the rate is taken up to the largest lag that this share of the rows has
+REACHED = 0.25  # a curve goes on as long as this share of its rows does
 EQUATIONS = ("gates", "operand", "combine", "coefficients", "step")  # methods in which gates are computed
 
 
@@ -28,14 +28,15 @@ EQUATIONS = ("gates", "operand", "combine", "coefficients", "step")  # methods i
 class LagCurve:
     """The gradient norm of one layer by time lag; index 0 of each list is lag 1.
 
+    It ends where fewer than a quarter of the rows go on, lest few long rows be read as a trend.
+
     Args:
         median: over the rows of the batch that are long enough.
         low: the tenth percentile of these rows.
         high: the ninetieth.
         rows: how many rows are long enough.
         per_step: the factor by which a step back changes the norm, on the geometric average from the median at lag 1
-            to that at `reach`, both of the rows that reach so far; None where nothing reaches lag 2.
-        reach: the largest lag that a quarter of the rows has.
+            to that at the last lag, both of the rows that reach so far; None where nothing reaches lag 2.
     """
 
     median: list[float]
@@ -43,7 +44,6 @@ class LagCurve:
     high: list[float]
     rows: list[int]
     per_step: float | None
-    reach: int
 
 
 @dataclass(frozen=True)
@@ -183,17 +183,16 @@ def norms_by_lag(sequence: Sequence[Call], entering: Mapping[int, Tensor | None]
 
 
 def summarise_lags(norms: Tensor) -> LagCurve:
-    """Sum up norms [K, B] over the rows; lags that no row has are left out."""
+    """Sum up norms [K, B] over the rows, as long as enough of them go on."""
     rows = (~norms.isnan()).sum(1)  # [K]
-    known = int((rows > 0).sum())
-    low, median, high = (norms[:known].nanquantile(share, dim=1).tolist() for share in (0.1, 0.5, 0.9))
     reach = int((rows >= max(1.0, REACHED * float(rows[:1].sum()))).sum())
+    low, median, high = (norms[:reach].nanquantile(share, dim=1).tolist() for share in (0.1, 0.5, 0.9))
     per_step = None
     if reach > 1:
         both = norms[:, ~norms[reach - 1].isnan()]  # [K, B]
         first, far = both[0].median(), both[reach - 1].median()
         per_step = float((far / first) ** (1 / (reach - 1))) if first > 0 else None
-    return LagCurve(median, low, high, rows[:known].tolist(), per_step, reach)
+    return LagCurve(median, low, high, rows[:reach].tolist(), per_step)
 
 
 def summarise_gates(cell: Cell, used: Sequence[tuple[Sequence[Call], Tensor]]) -> list[GateUse]:

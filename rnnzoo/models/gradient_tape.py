@@ -72,7 +72,7 @@ def cells_by_place(model: nn.Module) -> dict[str, Cell]:
     for prefix, layers in recurrent_layers(model).items():
         for number, cell in enumerate(layers.cells):
             layer, direction = divmod(number, 1 + layers.bidirectional)
-            found[f"{prefix}.layer {layer} {DIRECTIONS[direction]}"] = cell
+            found[f"{prefix}.layer {layer} {DIRECTIONS[direction]}"] = cell  # type: ignore[assignment]
     return found
 
 
@@ -88,7 +88,7 @@ def recording(model: nn.Module) -> Iterator[dict[str, Tape]]:
             layers.backend = "reference"
             watch(layers, own, undo)
             for cell, tape in zip(layers.cells, own, strict=True):
-                cell.step = recorded(cell, tape)  # type: ignore[arg-type, assignment]
+                cell.step = recorded(cell, tape)  # type: ignore[arg-type]
                 undo.callback(delattr, cell, "step")
         yield tapes
 

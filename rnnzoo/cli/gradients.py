@@ -1,0 +1,146 @@
+"""``rnnzoo gradients``: how far gradients reach back in time, at initialisation and after training."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rnnzoo.cli.arguments import Arguments, sort_arguments
+from rnnzoo.cli.cells import chosen_cells
+from rnnzoo.cli.fit import PREFIXES, named_recipe, run_folder, run_name
+from rnnzoo.errors import InputError
+
+if TYPE_CHECKING:
+    from rnnzoo.batches import Batch
+    from rnnzoo.cli.engine import ZooCLI
+    from rnnzoo.cli.gradient_report import Measured
+    from rnnzoo.models.base import ZooModel
+
+SUMMARY = "show how far gradients reach back in time, and what gates do, for one cell or several"
+HELP = """usage: rnnzoo gradients RECIPE [--cells A,B,...] [--model RUN_OR_MODEL] [--KEY VALUE ...]
+
+Show why a cell learns or not: for one batch of the recipe's training data, the norm of the gradient by time lag and
+layer (does it vanish, does it explode?), the norm of all gradients before and after clipping, and how many gate
+activations are saturated; at initialisation, and after some training. Tables go to the terminal; gradients.json,
+gradients.md, gradients.png and gates.png into a folder.
+
+options, in any order:
+  --cells A,B,...          cells that `rnnzoo cells` lists (default: the recipe's own)
+  --steps N                train each for N steps before the second look; 0 leaves it out (default 100)
+  --model RUN_OR_MODEL     look at a trained model instead: a run folder that `rnnzoo fit` left, or a model folder
+  --lags K                 the largest time lag (default 50)
+  --run_dir FOLDER         where the files go; a new one, runs/RECIPE/TIME by default
+  --config FILE, --data.KEY VALUE, --model.KEY VALUE, --trainer.KEY VALUE, --seed_everything N   as for `rnnzoo fit`
+  --help                   this text
+"""
+OWN = ("cells", "steps", "model", "lags", "run_dir")
+
+
+def run(argv: list[str]) -> int:
+    """Measure, print and write; return the exit code."""
+    arguments = sort_arguments(argv, own=OWN, prefixes=PREFIXES)
+    if {"--help", "-h"} & set(arguments.overrides):
+        print(HELP)
+        return 0
+    own = arguments.own
+    recipe, configs = named_recipe(arguments, "gradients")
+    cells = chosen_cells(own["cells"]) if "cells" in own else (None,)
+    steps, lags = whole(own, "steps", 100, least=0), whole(own, "lags", 50, least=1)
+    for other in ("cells", "steps"):
+        if "model" in own and other in own:
+            raise InputError("rnnzoo gradients", expected=f"--model or --{other}", got="both")
+    folder = run_folder(own.get("run_dir"), recipe)
+
+    from rnnzoo.cli.engine import quiet_lightning
+    from rnnzoo.cli.gradient_report import write
+
+    quiet_lightning()
+    measured: list[Measured] = []
+    for cell in cells:
+        cli = build(configs, arguments, cell, steps)
+        if "model" in own:
+            measured += look_at_model(cli, own["model"], lags)
+        else:
+            measured += look_at_recipe(cli, lags, steps)
+    write(measured, folder, title=run_name(recipe), lags=lags, command=shlex.join(["rnnzoo", "gradients", *argv]))
+    return 0
+
+
+def whole(own: dict[str, str], name: str, usual: int, *, least: int) -> int:
+    """Return an option as a whole number of at least `least`."""
+    text = own.get(name, str(usual))
+    if not text.isdigit() or int(text) < least:
+        raise InputError(f"--{name}", expected=f"a whole number of at least {least}", got=repr(text))
+    return int(text)
+
+
+def build(configs: list[str], arguments: Arguments, cell: str | None, steps: int) -> ZooCLI:
+    """Build the recipe's data and model, with `cell` in the place of its own, and a Trainer of so many steps."""
+    import sys
+
+    from rnnzoo.cli.engine import ZooCLI
+
+    given = {word.split("=")[0] for word in arguments.overrides}
+    words = [f"--trainer.max_steps={max(1, steps)}", "--trainer.max_epochs=-1", "--trainer.num_sanity_val_steps=0"]
+    if "--trainer.enable_progress_bar" not in given and not sys.stderr.isatty():
+        words.append("--trainer.enable_progress_bar=false")
+    if cell is not None:
+        words.append(f"--model.cell={cell}")
+    return ZooCLI([*(f"--config={config}" for config in configs), *arguments.overrides, *words], run_folder=None)
+
+
+def look_at_recipe(cli: ZooCLI, lags: int, steps: int) -> list[Measured]:
+    """Measure the recipe's model as it begins and, if `steps` is above 0, after so many steps of training."""
+    from rnnzoo.cli.gradient_report import INITIAL
+
+    batch = first_batch(cli, cli.model)
+    found = [look(cli, cli.model, batch, lags, INITIAL)]
+    if steps > 0:
+        cli.trainer.fit(cli.model, datamodule=cli.datamodule)
+        found.append(look(cli, cli.model, batch, lags, f"after {cli.trainer.global_step} steps"))
+    return found
+
+
+def look_at_model(cli: ZooCLI, path: str, lags: int) -> list[Measured]:
+    """Measure a trained model on the recipe's data, and the same model with the weights that it may have begun with."""
+    import torch
+
+    from rnnzoo.bundle import load
+    from rnnzoo.cli.gradient_report import INITIAL
+
+    model = load(path)
+    if type(model.processor) is not type(cli.datamodule.processor):
+        raise InputError(
+            f"--model {path}",
+            expected=f"a model of the recipe's data, such as a {type(cli.model).__name__}",
+            got=f"a {type(model).__name__}",
+        )
+    cli.datamodule.processor = model.processor
+    arguments = {name: value for name, value in dict(model.hparams).items() if name != "processor"}
+    torch.manual_seed(cli.config.seed_everything)
+    fresh = type(model)(processor=model.processor, **arguments)
+    batch = first_batch(cli, model)
+    return [look(cli, fresh, batch, lags, INITIAL), look(cli, model, batch, lags, f"trained ({Path(path).name})")]
+
+
+def first_batch(cli: ZooCLI, model: ZooModel) -> Batch:
+    """Return the first training batch of the recipe, on the Trainer's device."""
+    batch = next(iter(cli.datamodule.train_dataloader()))
+    return model.transfer_batch_to_device(batch, cli.trainer.strategy.root_device, 0)
+
+
+def look(cli: ZooCLI, model: ZooModel, batch: Batch, lags: int, when: str) -> Measured:
+    """Measure a model."""
+    from rnnzoo.cli.gradient_report import Measured
+    from rnnzoo.models.gradient_flow import measure_flow
+
+    trainer: Any = cli.trainer
+    flow = measure_flow(
+        model.to(trainer.strategy.root_device),
+        batch,
+        lags=lags,
+        clip=trainer.gradient_clip_val,
+        by_value=str(trainer.gradient_clip_algorithm or "norm").lower().endswith("value"),
+    )
+    return Measured(str(dict(model.hparams).get("cell")), when, len(batch.ids), flow)
