@@ -246,8 +246,10 @@ def compile_kernel(kernel: Kernel, tensors: Sequence[Tensor]) -> Kernel:
     try:
         apart = [value.detach().clone() for value in tensors]  # tensors that share no memory
         plain, fast = ([value.clone() for value in apart] for _ in range(2))
-        graph = make_fx(kernel)(*apart)
-        found: Any = torch._inductor.compile(graph, [value.clone() for value in apart])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch says of its own parts
+            graph = make_fx(kernel)(*apart)
+            found: Any = torch._inductor.compile(graph, [value.clone() for value in apart])
         kernel(*plain)
         found(*fast)
         for ours, theirs in zip(fast, plain, strict=True):
