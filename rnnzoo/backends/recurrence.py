@@ -43,8 +43,9 @@ extern "C" void kernel(const NUMBER* a, const NUMBER* b, const NUMBER* first, NU
 BACKWARD = """
 #include <algorithm>
 #include <cstdint>
-extern "C" void kernel(NUMBER* a, const NUMBER* h, const NUMBER* first, const NUMBER* g_h, NUMBER* g_b, NUMBER* g_first,
-                       int64_t rows, int64_t steps, int64_t size, int64_t width, int64_t threads) {
+extern "C" void kernel(const NUMBER* a, const NUMBER* h, const NUMBER* first, const NUMBER* g_h,
+                       NUMBER* g_a, NUMBER* g_b, NUMBER* g_first, int64_t rows, int64_t steps, int64_t size,
+                       int64_t width, int64_t threads) {
     const int64_t parts = (size + width - 1) / width;
     #pragma omp parallel for num_threads(threads)
     for (int64_t place = 0; place < rows * parts; place++) {
@@ -57,7 +58,7 @@ extern "C" void kernel(NUMBER* a, const NUMBER* h, const NUMBER* first, const NU
             for (int64_t i = 0; i < count; i++) {
                 const NUMBER now = g_h[at + i] + carried[i];
                 carried[i] = a[at + i] * now;
-                a[at + i] = now * before[i];
+                g_a[at + i] = now * before[i];
                 g_b[at + i] = now;
             }
         }
@@ -90,8 +91,6 @@ def recur_back(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of a, b [B, T, N] and the first h [B, N].
 
-    The memory of a is used for its gradient.
-
     Args:
         decay: a [B, T, N].
         hidden: h after each step, [B, T, N].
@@ -102,19 +101,20 @@ def recur_back(
     carried = torch.zeros_like(initial) if final_grad is None else final_grad.to(initial.dtype, copy=True).contiguous()
     if decay.device.type != "cpu":
         return back_in_blocks(decay, hidden, initial, hidden_grad, carried)
-    grad = torch.empty_like(decay)  # g_b
-    kernel = compiled("backward", BACKWARD, ["*"] + ["const *"] * 3 + ["*"] * 2, decay)
+    decay_grad, addition_grad = torch.empty_like(decay), torch.empty_like(decay)
+    kernel = compiled("backward", BACKWARD, ["const *"] * 4 + ["*"] * 3, decay)
     if kernel is not None:
-        kernel(decay, hidden, initial.contiguous(), hidden_grad.contiguous(), grad, carried, *sizes(decay))
-        return decay, grad, carried
-    decays = decay.conj().resolve_conj() if decay.is_complex() else decay
+        first, given = initial.contiguous(), hidden_grad.contiguous()
+        kernel(decay, hidden, first, given, decay_grad, addition_grad, carried, *sizes(decay))
+        return decay_grad, addition_grad, carried
+    decay, hidden, initial = (each.conj().resolve_conj() for each in (decay, hidden, initial))
     befores = [initial, *hidden.unbind(1)[:-1]]
-    lists = (decay.unbind(1), decays.unbind(1), befores, hidden_grad.unbind(1), grad.unbind(1))
-    for own, a, before, g_h, g in reversed(list(zip(*lists, strict=True))):
-        torch.add(g_h, carried, out=g)
-        carried = a * g
-        torch.mul(g, before.conj(), out=own)
-    return decay, grad, carried
+    lists = (decay.unbind(1), befores, hidden_grad.unbind(1), addition_grad.unbind(1), decay_grad.unbind(1))
+    for a, before, g_h, g_b, g_a in reversed(list(zip(*lists, strict=True))):
+        torch.add(g_h, carried, out=g_b)
+        torch.mul(g_b, before, out=g_a)
+        carried = a * g_b
+    return decay_grad, addition_grad, carried
 
 
 def in_blocks(decay: Tensor, addition: Tensor, initial: Tensor) -> Tensor:

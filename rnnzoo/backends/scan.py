@@ -2,9 +2,9 @@
 
     a, b = coefficients(x)    h[t] = a[t] ⊙ h[t-1] + b[t]    y = readout(x, h)
 
-One function of autograd keeps the projected input x and the hidden states h alone; a and the derivatives of
-`coefficients` and `readout` are found again in the backward pass, a few rows at a time, while they are in the cache.
-They are taken by autograd from the cell's own functions, compiled where `rnnzoo.backends.kernels` finds that worth it.
+One function of autograd keeps x, a and h alone. What is between is found again in the backward pass, a few rows at a
+time, while they are in the cache: the derivatives of `coefficients` and `readout`, which autograd takes from the cell's
+own functions, compiled where `rnnzoo.backends.kernels` finds that worth it.
 `rnnzoo.backends.recurrence` has the scan itself.
 """
 
@@ -24,7 +24,7 @@ from rnnzoo.cells.base import Cell, LinearCell, wide
 from rnnzoo.lengths import length_mask
 from rnnzoo.state import State
 
-PART_NUMBERS = 2**17  # numbers of one coefficient in a part: 512 KiB in float32
+PART_NUMBERS = 2**18  # numbers of one coefficient in a part: 1 MiB in float32
 
 _used: dict[Any, tuple[str, ...]] = {}
 
@@ -85,19 +85,13 @@ class Pieces:
         (x, h), valid, parameters, targets = self.split(tensors, 2)
         write(targets, [self.output(self.view(parameters), x, h, valid)])
 
-    def decay(self, *tensors: Tensor) -> None:
-        """Do (x, valid, w) → a."""
-        (x,), valid, parameters, targets = self.split(tensors, 1)
-        write(targets, self.gates(self.view(parameters), x, valid)[:1])
-
     def hidden_grad(self, *tensors: Tensor) -> None:
-        """Do (x, h, g_y, valid, w) → a, g_h."""
+        """Do (x, h, g_y, valid, w) → g_h."""
         (x, h, g_y), valid, parameters, targets = self.split(tensors, 3)
-        cell = self.view(parameters)
         with torch.enable_grad():
             source = leaf(h)
-            found = differentiate([self.output(cell, x, source, valid)], [source], [g_y])
-        write(targets, [self.gates(cell, x, valid)[0], *found])
+            found = differentiate([self.output(self.view(parameters), x, source, valid)], [source], [g_y])
+        write(targets, found)
 
     def grads(self, *tensors: Tensor) -> None:
         """Do (x, h, g_y, g_a, g_b, valid, w) → g_x; add to g_w."""
@@ -143,8 +137,8 @@ class Pieces:
         given = [*sources, *([] if self.mask is None else [self.mask])]
         rows = len(given[0])
         size = max(1, PART_NUMBERS // targets[0].shape[-1])
-        _, dtype, enabled = self.autocast
-        ready = None
+        mark = (self.mark, name, self.mask is None, self.autocast)
+        ready = piece
         with self.casting():
             for start in range(0, rows, size):
                 part = slice(start, start + size)
@@ -152,8 +146,8 @@ class Pieces:
                 if start + size > rows or any(each.is_complex() for each in tensors):
                     piece(*tensors)  # a size that is rare, or numbers that the compiler does not know
                     continue
-                if ready is None:
-                    ready = bind(piece, (self.mark, name, self.mask is None, dtype if enabled else None), tensors)
+                if ready is piece:
+                    ready = bind(piece, mark, tensors)
                 ready(*tensors)
 
     def casting(self) -> AbstractContextManager[None]:
@@ -175,7 +169,8 @@ class ScanFunction(torch.autograd.Function):
         a, b = (initial.new_empty(len(x), initial.shape[1]) for _ in range(2))  # [B·T, N]
         pieces.call("coefficients", [x], parameters, [a, b])
         shape = projected.shape[:2]
-        hidden = recur(a.unflatten(0, shape), b.unflatten(0, shape), initial)  # [B, T, N]
+        decay = a.unflatten(0, shape)
+        hidden = recur(decay, b.unflatten(0, shape), initial)  # [B, T, N]
         h = hidden.flatten(0, 1)
         first = h[:1]
         sample = pieces.output(pieces.cell, x[:1], first, None)
@@ -186,7 +181,7 @@ class ScanFunction(torch.autograd.Function):
             y = sample.new_empty(len(x), sample.shape[-1])
             pieces.call("readout", [x, h], parameters, [y])
         ctx.pieces, ctx.plain, ctx.output = pieces, plain, y.shape
-        ctx.save_for_backward(x, initial, hidden, *parameters)
+        ctx.save_for_backward(x, initial, decay, hidden, *parameters)
         ctx.set_materialize_grads(False)
         return y.unflatten(0, shape), hidden[:, -1].clone()
 
@@ -196,18 +191,16 @@ class ScanFunction(torch.autograd.Function):
         if torch.is_grad_enabled():
             raise RuntimeError("the backend 'scan' cannot be differentiated twice: use 'reference', or no create_graph")
         pieces = ctx.pieces
-        x, initial, hidden, *parameters = ctx.saved_tensors
+        x, initial, decay, hidden, *parameters = ctx.saved_tensors
         h = hidden.flatten(0, 1)  # [B·T, N]
         g_y = x.new_zeros(ctx.output) if g_outputs is None else g_outputs.reshape(ctx.output)
-        a = torch.empty_like(h)
         if ctx.plain:
             g_h = g_y if pieces.mask is None else torch.where(pieces.mask, g_y, 0.0)
-            pieces.call("decay", [x], parameters, [a])
         else:
             g_h = torch.empty_like(h)
-            pieces.call("hidden_grad", [x, h, g_y], parameters, [a, g_h])
+            pieces.call("hidden_grad", [x, h, g_y], parameters, [g_h])
         shape = hidden.shape[:2]
-        g_a, g_b, g_initial = recur_back(a.unflatten(0, shape), hidden, initial, g_h.unflatten(0, shape), g_final)
+        g_a, g_b, g_initial = recur_back(decay, hidden, initial, g_h.unflatten(0, shape), g_final)
         g_x = torch.empty_like(x)
         totals = [torch.zeros_like(parameter) for parameter in parameters]
         pieces.call("grads", [x, h, g_y, g_a.flatten(0, 1), g_b.flatten(0, 1)], parameters, [g_x], totals)

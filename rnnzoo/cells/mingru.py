@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from rnnzoo.cells.base import GatedLinearCell, widen
 
-CLOSED = -50.0
+CLOSED = 50.0  # below minus this a gate is as good as closed, and its inverse may not overflow
 
 
 class MinGRUCell(GatedLinearCell):
@@ -93,8 +93,8 @@ class MinLSTMCell(GatedLinearCell):
     def coefficients(self, projected: Tensor) -> tuple[Tensor, Tensor]:
         """Return f / (f + i) and i / (f + i) ⊙ n."""
         f, i, n = widen(projected).chunk(3, dim=-1)  # [..., H] each
-        forget, enter = torch.sigmoid(f.clamp(min=CLOSED)), torch.sigmoid(i.clamp(min=CLOSED))
-        keep = forget / (forget + enter)
+        one_by_f, one_by_i = (1 + torch.exp((-gate).clamp(max=CLOSED)) for gate in (f, i))  # a sigmoid is 1/(1 + e⁻)
+        keep = one_by_i / (one_by_i + one_by_f)
         return keep, (1 - keep) * self.candidate(n)
 
 

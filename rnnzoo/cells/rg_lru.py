@@ -64,18 +64,18 @@ class RGLRUCell(LinearCell):
     def coefficients(self, projected: Tensor) -> tuple[Tensor, Tensor]:
         """Return a and √(1 - a²) ⊙ (i ⊙ u)."""
         count, width = self.block_count, self.hidden_size // self.block_count
-        blocks = projected.reshape(-1, count, width).transpose(0, 1)  # [K, N, W]
+        blocks = projected.reshape(-1, count, width)  # [N, K, W], as all that follows: loops over W stay whole
         weights = self.gate_weight.unflatten(0, (2, count)).transpose(0, 1).flatten(1, 2)  # [K, 2·W, W]
-        gates = torch.bmm(blocks, weights.transpose(1, 2)).unflatten(-1, (2, width))  # [K, N, 2, W]
-        gates = gates.permute(2, 1, 0, 3).flatten(2)  # [2, N, H]
-        bias_r, bias_i = self.gate_bias.chunk(2)
-        recurrence = torch.sigmoid(widen(gates[0] + bias_r)).view(projected.shape)
-        entrance = torch.sigmoid(widen(gates[1] + bias_i)).view(projected.shape)
-        shrink = torch.expm1(-SHARPNESS * F.softplus(widen(self.decay)) * recurrence)  # a - 1, exact near 0
-        square = -shrink * (2 + shrink)  # 1 - a²
+        products = torch.bmm(blocks.transpose(0, 1), weights.transpose(1, 2))  # [K, N, 2·W]
+        gates = widen(products.transpose(0, 1)) + self.gate_bias.view(2, count, width).transpose(0, 1).flatten(1)
+        recurrence, entrance = torch.sigmoid(gates).chunk(2, dim=-1)
+        rate = -SHARPNESS * F.softplus(widen(self.decay)).view(count, width)
+        decay = torch.exp(rate * recurrence)  # a
+        square = 1 - decay * decay
         above = square > 0
         root = torch.where(above, torch.where(above, square, 1.0).sqrt(), 0.0)  # no infinite slope at 0
-        return 1 + shrink, root * (entrance * widen(projected))
+        addition = root * (entrance * widen(blocks))
+        return decay.reshape(projected.shape), addition.reshape(projected.shape)
 
     def readout(self, projected: Tensor, hidden: Tensor) -> Tensor:
         """Return h in the type of the inputs."""
