@@ -32,6 +32,8 @@ class Cell(nn.Module, ABC):
 
     Attributes:
         fixed_fields: fields of the state that no other layer may set (a normaliser): they start as the cell says.
+        gate_names: letters of the sigmoids of a step, in the order in which it computes them; for reports alone. A
+            subclass with equations of its own names its own.
 
     Args:
         input_size: I.
@@ -43,6 +45,7 @@ class Cell(nn.Module, ABC):
     """
 
     fixed_fields: ClassVar[tuple[str, ...]] = ()
+    gate_names: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, *, input_size: int, hidden_size: int, output_size: int | None = None) -> None:
         super().__init__()

@@ -24,6 +24,7 @@ class GRUCell(GatedCell):
     """
 
     gate_count = 3
+    gate_names = ("r", "z")
 
     def __init__(self, *, input_size: int, hidden_size: int) -> None:
         super().__init__(input_size=input_size, hidden_size=hidden_size)
@@ -52,6 +53,8 @@ class GRUResetBeforeCell(StagedCell):
 
     Source: Cho et al. 2014, arXiv 1406.1078 version 3; z and 1 - z are exchanged to torch's convention.
     """
+
+    gate_names = ("r", "z")
 
     def __init__(self, *, input_size: int, hidden_size: int) -> None:
         super().__init__(input_size=input_size, hidden_size=hidden_size)

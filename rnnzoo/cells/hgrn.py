@@ -36,6 +36,7 @@ class HGRNCell(GatedLinearCell):
     """
 
     gate_count = 3
+    gate_names = ("f", "o")
 
     def __init__(
         self, *, input_size: int, hidden_size: int, lower_bound: float = 0.0, forget_bias: float = 1.0

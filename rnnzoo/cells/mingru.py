@@ -30,6 +30,7 @@ class MinGRUCell(GatedLinearCell):
     """
 
     gate_count = 2
+    gate_names = ("z",)
 
     def __init__(self, *, input_size: int, hidden_size: int, forget_bias: float = 1.0) -> None:
         super().__init__(input_size=input_size, hidden_size=hidden_size)

@@ -28,6 +28,7 @@ class UGRNNCell(GatedCell):
     """
 
     gate_count = 2
+    gate_names = ("z",)
 
     def __init__(self, *, input_size: int, hidden_size: int, forget_bias: float = 1.0) -> None:
         super().__init__(input_size=input_size, hidden_size=hidden_size)
@@ -65,6 +66,7 @@ class JANETCell(GatedCell):
     """
 
     gate_count = 2
+    gate_names = ("f", "i")
 
     def __init__(
         self,
@@ -104,6 +106,8 @@ class MGUCell(StagedCell):
     Source: Zhou, Wu, Zhang & Zhou 2016, "Minimal Gated Unit for Recurrent Neural Networks", arXiv 1603.09420; the
     candidate h̃ of the paper is n here.
     """
+
+    gate_names = ("f",)
 
     def __init__(self, *, input_size: int, hidden_size: int) -> None:
         super().__init__(input_size=input_size, hidden_size=hidden_size)

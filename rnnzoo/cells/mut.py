@@ -21,6 +21,8 @@ class MutCell(StagedCell):
     Source: Jozefowicz, Zaremba & Sutskever 2015, "An Empirical Exploration of Recurrent Network Architectures".
     """
 
+    gate_names = ("r", "z")
+
     def __init__(self, *, input_size: int, hidden_size: int, input_blocks: int, recurrent_blocks: int) -> None:
         super().__init__(input_size=input_size, hidden_size=hidden_size)
         self.input_weight = nn.Parameter(torch.empty(input_blocks * hidden_size, input_size))
@@ -143,6 +145,8 @@ class MUT3Cell(MutCell):
 
     Source: see `MutCell`.
     """
+
+    gate_names = ("r", "z")
 
     def __init__(self, *, input_size: int, hidden_size: int) -> None:
         super().__init__(input_size=input_size, hidden_size=hidden_size, input_blocks=3, recurrent_blocks=3)

@@ -58,6 +58,8 @@ class PeepholeLSTMCell(OdysseyCell):
     Args and source: see `OdysseyCell` and this module.
     """
 
+    gate_names = ("f", "i", "o")
+
     def gates(self, projected: Tensor, recurrent: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
         """Compute the gates and the new state."""
         i, f, g, o = (projected + recurrent).chunk(4, dim=-1)  # [B, H] each
@@ -77,6 +79,7 @@ class NoInputGateCell(OdysseyCell):
 
     blocks = "fgo"
     gate_count = 3
+    gate_names = ("f", "o")
 
     def gates(self, projected: Tensor, recurrent: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
         """Compute the gates and the new state."""
@@ -96,6 +99,7 @@ class NoForgetGateCell(OdysseyCell):
 
     blocks = "igo"
     gate_count = 3
+    gate_names = ("i", "o")
 
     def __init__(self, *, input_size: int, hidden_size: int) -> None:
         super().__init__(input_size=input_size, hidden_size=hidden_size)
@@ -118,6 +122,7 @@ class NoOutputGateCell(OdysseyCell):
 
     blocks = "ifg"
     gate_count = 3
+    gate_names = ("f", "i")
 
     def gates(self, projected: Tensor, recurrent: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
         """Compute the gates and the new state."""
@@ -136,6 +141,8 @@ class NoInputActivationCell(OdysseyCell):
     Block order i, f, g, o.
     """
 
+    gate_names = ("f", "i", "o")
+
     def gates(self, projected: Tensor, recurrent: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
         """Compute the gates and the new state."""
         i, f, g, o = (projected + recurrent).chunk(4, dim=-1)  # [B, H] each
@@ -152,6 +159,8 @@ class NoOutputActivationCell(OdysseyCell):
 
     Block order i, f, g, o. The output is not bounded: keep the learning rate low.
     """
+
+    gate_names = ("f", "i", "o")
 
     def gates(self, projected: Tensor, recurrent: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
         """Compute the gates and the new state."""
@@ -177,6 +186,7 @@ class CoupledGatesCell(OdysseyCell):
 
     blocks = "igo"
     gate_count = 3
+    gate_names = ("i", "o")
 
     def __init__(self, *, input_size: int, hidden_size: int, forget_bias: float = 1.0) -> None:
         super().__init__(input_size=input_size, hidden_size=hidden_size)
@@ -218,6 +228,8 @@ class FullGateRecurrenceCell(StagedCell):
         hidden_size: H.
         forget_bias: initial bias of the forget gate.
     """
+
+    gate_names = ("i", "f", "o")
 
     fixed_fields = ("input_gate", "forget_gate", "output_gate")
     input_peephole: Tensor  # p_i [H]

@@ -44,6 +44,7 @@ class QRNNCell(LinearCell):
     forget bias is ours.
     """
 
+    gate_names = ("f", "o")
     fixed_fields = ("previous",)
 
     def __init__(self, *, input_size: int, hidden_size: int, window: int = 2, forget_bias: float = 1.0) -> None:

@@ -31,6 +31,8 @@ class SRUCell(LinearCell):
     gates see c too and would not let time be scanned. The forget bias is ours.
     """
 
+    gate_names = ("f", "r")
+
     def __init__(
         self, *, input_size: int, hidden_size: int, forget_bias: float = 1.0, highway_bias: float = 0.0
     ) -> None:

@@ -21,6 +21,7 @@ from rnnzoo.models.transfer import recurrent_layers
 
 LOW, HIGH = 0.05, 0.95  # beyond these a gate is saturated
 REACHED = 0.25  # a curve goes on as long as this share of its rows does
+DECAY = "|a|"
 EQUATIONS = ("gates", "operand", "combine", "coefficients", "step")  # methods in which gates are computed
 
 
@@ -51,7 +52,8 @@ class GateUse:
     """What a gate does: shares of its activations, over units, rows and steps.
 
     Args:
-        gate: its letter, or its place in the order in which a step computes its gates.
+        gate: its letter, or ``sigmoid 1`` and so on where the cell does not name what it computes; ``|a|`` is what a
+            linear recurrence keeps of h.
         below: share below 0.05.
         above: share above 0.95.
         mean: mean activation.
@@ -196,25 +198,36 @@ def summarise_lags(norms: Tensor) -> LagCurve:
 
 
 def summarise_gates(cell: Cell, used: Sequence[tuple[Sequence[Call], Tensor]]) -> list[GateUse]:
-    """Sum up the gates of a cell over all steps up to each row's last."""
-    kept: list[list[Tensor]] = []
+    """Sum up |a| and the gates of a cell over all steps up to each row's last."""
+    decays: list[Tensor] = []
+    kept: list[list[Tensor]] = []  # of each sigmoid in a step
     for sequence, last in used:
         for place, call in enumerate(sequence):
-            for number, block in enumerate(call.gates):
-                if number == len(kept):
-                    kept.append([])
-                rows = last[: len(call.output)].to(block.device) >= place
-                kept[number].append(block[rows].flatten() if len(block) == len(rows) else block.flatten())
+            valid = last[: len(call.output)] >= place  # [N]
+            if call.decay is not None:
+                decays.append(chosen_rows(call.decay, valid))
+            kept += [[] for _ in call.sigmoids[len(kept) :]]
+            for blocks, block in zip(kept, call.sigmoids, strict=False):
+                blocks.append(chosen_rows(block, valid))
+    gates: list[Tensor] = []
+    for blocks in kept:
+        values = torch.cat(blocks)
+        if not any(torch.equal(values, other) for other in gates):  # one may be computed twice in a step
+            gates.append(values)
     names = gate_names(cell)
-    if len(names) != len(kept):
-        names = tuple(f"gate {number + 1}" for number in range(len(kept)))
-    uses = []
-    for name, blocks in zip(names, kept, strict=True):
-        values = torch.cat(blocks).float()
-        if len(values):
-            shares = ((values < LOW).float().mean(), (values > HIGH).float().mean(), values.mean())
-            uses.append(GateUse(name, *(float(share) for share in shares)))
-    return uses
+    if len(names) != len(gates):
+        names = tuple(f"sigmoid {number + 1}" for number in range(len(gates)))
+    named = [*([(DECAY, torch.cat(decays))] if decays else []), *zip(names, gates, strict=True)]
+    return [
+        GateUse(name, *(float(share.float().mean()) for share in (values < LOW, values > HIGH, values)))
+        for name, values in named
+        if len(values)
+    ]
+
+
+def chosen_rows(block: Tensor, valid: Tensor) -> Tensor:
+    """Return the numbers of a block [N, ...] in its valid rows, in one list; all if its first axis is no batch."""
+    return (block[valid.to(block.device)] if len(block) == len(valid) else block).flatten()
 
 
 def gate_names(cell: Cell) -> tuple[str, ...]:

@@ -24,7 +24,8 @@ class Call(NamedTuple):
 
     output: Tensor  # [N, O]
     state: list[Tensor]  # [N, ...] each
-    gates: list[Tensor]  # [N, H] each, cut from the graph
+    sigmoids: list[Tensor]  # [N, H] each, cut from the graph
+    decay: Tensor | None  # [N, H], |a| of a linear recurrence
 
 
 class Tape:
@@ -88,7 +89,11 @@ def recording(model: nn.Module) -> Iterator[dict[str, Tape]]:
             layers.backend = "reference"
             watch(layers, own, undo)
             for cell, tape in zip(layers.cells, own, strict=True):
-                cell.step = recorded(cell, tape)  # type: ignore[arg-type]
+                decays: list[Tensor] = []
+                if hasattr(cell, "coefficients"):
+                    cell.coefficients = keeping_decay(cell.coefficients, decays)
+                    undo.callback(delattr, cell, "coefficients")
+                cell.step = recorded(cell, tape, decays)  # type: ignore[arg-type]
                 undo.callback(delattr, cell, "step")
         yield tapes
 
@@ -108,8 +113,19 @@ def watch(layers: Recurrent, tapes: Sequence[Tape], undo: ExitStack) -> None:
     undo.callback(layers.register_forward_hook(after).remove)
 
 
-def recorded(cell: Cell, tape: Tape) -> Any:
-    """Return the `step` of a cell that also writes to a tape.
+def keeping_decay(coefficients: Any, kept: list[Tensor]) -> Any:
+    """Return the `coefficients` of a linear cell that also keep |a|."""
+
+    def run(projected: Tensor) -> tuple[Tensor, Tensor]:
+        decay, addition = coefficients(projected)
+        kept[:] = [decay.detach().abs()]
+        return decay, addition
+
+    return run
+
+
+def recorded(cell: Cell, tape: Tape, decays: list[Tensor]) -> Any:
+    """Return the `step` of a cell that also writes to a tape, with what its `coefficients` kept in `decays`.
 
     Output and state are given as copies of their own: the gradient of one then does not run through the other, as it
     would where both are the same tensor, or where h is computed from c.
@@ -122,7 +138,7 @@ def recorded(cell: Cell, tape: Tape) -> Any:
         output, after = own_copy(output), map_state(own_copy, after)
         fields = [each for each in inner_state(after) if each.is_floating_point()]
         blocks = [block for each in sigmoids.found for block in split_gates(each.detach(), cell.hidden_size)]
-        tape.add(Call(output, fields, blocks))
+        tape.add(Call(output, fields, blocks, decays.pop() if decays else None))
         return output, after
 
     return run
