@@ -59,6 +59,8 @@ class MinGRULogCell(MinGRUCell):
     Source: as `MinGRUCell`, appendix B. The paper starts from g(0) = 1/2; here the first state is 0.
     """
 
+    gate_names = ()  # a part of g is a sigmoid too
+
     def candidate(self, values: Tensor) -> Tensor:
         """Return g(W_n x + b_n)."""
         return positive(values)
