@@ -32,8 +32,8 @@ class Cell(nn.Module, ABC):
 
     Attributes:
         fixed_fields: fields of the state that no other layer may set (a normaliser): they start as the cell says.
-        gate_names: letters of the sigmoids of a step, in the order in which it computes them; for reports alone. A
-            subclass with equations of its own names its own.
+        gate_names: letters of the sigmoids of a step, in the order in which it computes them, the same letter for a
+            gate that it computes again; for reports alone. A subclass with equations of its own names its own.
 
     Args:
         input_size: I.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -30,7 +32,7 @@ class MinGRUCell(GatedLinearCell):
     """
 
     gate_count = 2
-    gate_names = ("z",)
+    gate_names: ClassVar[tuple[str, ...]] = ("z",)
 
     def __init__(self, *, input_size: int, hidden_size: int, forget_bias: float = 1.0) -> None:
         super().__init__(input_size=input_size, hidden_size=hidden_size)

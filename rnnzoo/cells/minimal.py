@@ -107,7 +107,7 @@ class MGUCell(StagedCell):
     candidate h̃ of the paper is n here.
     """
 
-    gate_names = ("f",)
+    gate_names = ("f", "f")
 
     def __init__(self, *, input_size: int, hidden_size: int) -> None:
         super().__init__(input_size=input_size, hidden_size=hidden_size)

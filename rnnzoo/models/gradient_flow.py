@@ -209,18 +209,15 @@ def summarise_gates(cell: Cell, used: Sequence[tuple[Sequence[Call], Tensor]]) -
             kept += [[] for _ in call.sigmoids[len(kept) :]]
             for blocks, block in zip(kept, call.sigmoids, strict=False):
                 blocks.append(chosen_rows(block, valid))
-    gates: list[Tensor] = []
-    for blocks in kept:
-        values = torch.cat(blocks)
-        if not any(torch.equal(values, other) for other in gates):  # one may be computed twice in a step
-            gates.append(values)
     names = gate_names(cell)
-    if len(names) != len(gates):
-        names = tuple(f"sigmoid {number + 1}" for number in range(len(gates)))
-    named = [*([(DECAY, torch.cat(decays))] if decays else []), *zip(names, gates, strict=True)]
+    if len(names) != len(kept):
+        names = tuple(f"sigmoid {number + 1}" for number in range(len(kept)))
+    named = {DECAY: torch.cat(decays)} if decays else {}
+    for name, blocks in zip(names, kept, strict=True):
+        named.setdefault(name, torch.cat(blocks))
     return [
         GateUse(name, *(float(share.float().mean()) for share in (values < LOW, values > HIGH, values)))
-        for name, values in named
+        for name, values in named.items()
         if len(values)
     ]
 
