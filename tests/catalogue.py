@@ -12,7 +12,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from references import Reference, Weights, elman, gru, indrnn, linear, lstm, minimal, mut, odyssey
+from references import (
+    Reference,
+    Weights,
+    elman,
+    gru,
+    indrnn,
+    linear,
+    lstm,
+    minimal,
+    mogrifier,
+    multiplicative,
+    mut,
+    normalised,
+    odyssey,
+    projected,
+    xlstm,
+)
 from torch import Tensor, nn
 
 from rnnzoo.cells.base import Cell
@@ -66,6 +82,24 @@ CELLS = {
         CellCase("cifg", odyssey.CIFG, "gated", FUSED, options={"forget_bias": 2.5}),
         CellCase("peephole", odyssey.PEEPHOLE, "gated", FUSED, options={"forget_bias": 2.5}),
         CellCase("fgr", odyssey.FGR, "staged", FUSED, options={"forget_bias": 2.5}),
+        CellCase(
+            "lstm_projected",
+            projected.LSTM_PROJECTED,
+            "staged",
+            FUSED,
+            options={"projection_size": 3, "forget_bias": 2.5},
+        ),
+        CellCase("lstm_layer_norm", normalised.LSTM_LAYER_NORM, "gated", FUSED, options={"forget_bias": 2.5}),
+        CellCase("lstm_state_norm", normalised.LSTM_STATE_NORM, "gated", FUSED, options={"forget_bias": 2.5}),
+        CellCase("gru_layer_norm", normalised.GRU_LAYER_NORM, "gated", FUSED),
+        CellCase(
+            "multiplicative_lstm", multiplicative.MULTIPLICATIVE_LSTM, "staged", FUSED, options={"forget_bias": 2.5}
+        ),
+        CellCase(
+            "mogrifier", mogrifier.MOGRIFIER, "staged", FUSED, options={"rounds": 2, "rank": 2, "forget_bias": 2.5}
+        ),
+        CellCase("slstm", xlstm.SLSTM, "gated", FUSED, options={"forget_bias": 2.5}),
+        CellCase("mlstm", xlstm.MLSTM, "general", ("reference",), options={"heads": 2}),
         CellCase("mingru", linear.MINGRU, "linear", ("reference", "scan"), options={"forget_bias": 2.5}),
         CellCase("mingru_log", linear.MINGRU_LOG, "linear", ("reference", "scan"), options={"forget_bias": 2.5}),
         CellCase("minlstm", linear.MINLSTM, "linear", ("reference", "scan"), options={"forget_bias": 2.5}),

@@ -154,6 +154,62 @@ CELLS.add(
     source="Greff et al. 2015",
 )
 CELLS.add(
+    "lstm_projected",
+    "rnnzoo.cells.projected:ProjectedLSTMCell",
+    "LSTM whose output is smaller than its memory",
+    kind="staged",
+    source="Sak et al. 2014",
+)
+CELLS.add(
+    "lstm_layer_norm",
+    "rnnzoo.cells.normalised:LayerNormLSTMCell",
+    "layer-normalised LSTM (the paper): reads a normalised memory",
+    kind="gated",
+    source="Ba et al. 2016",
+)
+CELLS.add(
+    "lstm_state_norm",
+    "rnnzoo.cells.normalised:StateNormLSTMCell",
+    "layer-normalised LSTM that carries its memory normalised",
+    kind="gated",
+    source="torch's benchmark of recurrent networks",
+)
+CELLS.add(
+    "gru_layer_norm",
+    "rnnzoo.cells.normalised:LayerNormGRUCell",
+    "layer-normalised GRU, reset after the product",
+    kind="gated",
+    source="Ba et al. 2016",
+)
+CELLS.add(
+    "multiplicative_lstm",
+    "rnnzoo.cells.multiplicative:MultiplicativeLSTMCell",
+    "LSTM with another recurrence for each input",
+    kind="staged",
+    source="Krause et al. 2016",
+)
+CELLS.add(
+    "mogrifier",
+    "rnnzoo.cells.mogrifier:MogrifierCell",
+    "LSTM whose input and state gate each other first",
+    kind="staged",
+    source="Melis et al. 2020",
+)
+CELLS.add(
+    "slstm",
+    "rnnzoo.cells.xlstm:SLSTMCell",
+    "LSTM with an exponential input gate, a normalised memory",
+    kind="gated",
+    source="Beck et al. 2024",
+)
+CELLS.add(
+    "mlstm",
+    "rnnzoo.cells.xlstm:MLSTMCell",
+    "LSTM with a matrix memory, written by key and read by query",
+    kind="general",
+    source="Beck et al. 2024",
+)
+CELLS.add(
     "mingru",
     "rnnzoo.cells.mingru:MinGRUCell",
     "minimal GRU: h' = (1 - z) h + z n, its gate free of h",

@@ -212,7 +212,7 @@ def test_the_view_of_a_cell_is_run_by_the_same_backends(case):
     kept = view.recurrent_weight != 0
     torch.testing.assert_close(view.recurrent_weight[kept], cell.recurrent_weight[kept] / (1 - P))
     outputs, _ = reference.run(view, torch.randn(B, T, I), None, None)
-    assert outputs.shape == (B, T, H)
+    assert outputs.shape == (B, T, cell.output_size)
 
 
 def test_the_share_of_dropped_weights():

@@ -21,7 +21,8 @@ Step = Callable[[Weights, Array, State], tuple[Array, State]]
 class Reference(NamedTuple):
     """One cell in NumPy: its step, and what its weights and its state are made of.
 
-    Without `shapes` the weights are those of a `GatedCell`: one block a gate. With `shapes` they are what it says.
+    Without `shapes` the weights are those of a `GatedCell`: one block a gate. With `shapes` they are what it says;
+    with `gates` as well, those of a `GatedCell` and others.
     """
 
     step: Step
@@ -31,6 +32,7 @@ class Reference(NamedTuple):
     shapes: Callable[[int, int], dict[str, tuple[int, ...]]] | None = None  # (I, H) → name → shape
     state_shapes: Callable[[int], tuple[tuple[int, ...], ...]] | None = None  # H → shape of each field of a row
     positive: tuple[str, ...] = ()  # fields of the state that are above 0 in every state that can be reached
+    passive: tuple[str, ...] = ()  # fields of the state that a step sets and never reads
     initial_bias: Mapping[str, float] = MappingProxyType({"f": 1.0})  # gate → its bias at the start, unless 0
 
     def weights(self, seed: int, *, input_size: int, hidden_size: int) -> Weights:

@@ -75,7 +75,9 @@ NOAF = variant(squash_output=identity)
 CIFG = variant(blocks="igo", coupled=True)
 FGR = Reference(
     odyssey_step,
+    gates=("i", "f", "g", "o"),
     fields=("hidden", "cell", "input_gate", "forget_gate", "output_gate"),
+    vectors=("input_peephole", "forget_peephole", "output_peephole"),
     shapes=lambda i, h: {
         "input_weight": (4 * h, i),
         "recurrent_weight": (4 * h, h),
