@@ -239,6 +239,16 @@ def bind(kernel: Kernel, mark: Any, tensors: Sequence[Tensor]) -> Kernel:
     return _compiled[key]
 
 
+def decompositions(tensors: Sequence[Tensor]) -> dict[Any, Callable[..., Tensor]]:
+    """Return what is written otherwise before it is compiled: on CPUs in float32, tanh(x) as 2 σ(2x) - 1.
+
+    The vectorised tanh of compiled code takes three times as long as its sigmoid; this one is off by 1e-7 at most.
+    """
+    if any(value.device.type != "cpu" or value.dtype == torch.float64 for value in tensors):
+        return {}
+    return {torch.ops.aten.tanh.default: lambda x: 2 * torch.sigmoid(2 * x) - 1}
+
+
 def compile_kernel(kernel: Kernel, tensors: Sequence[Tensor]) -> Kernel:
     """Compile a kernel for the shapes of `tensors`; return the plain one if that cannot be done."""
     from torch.fx.experimental.proxy_tensor import make_fx
@@ -248,7 +258,7 @@ def compile_kernel(kernel: Kernel, tensors: Sequence[Tensor]) -> Kernel:
         plain, fast = ([value.clone() for value in apart] for _ in range(2))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what torch says of its own parts
-            graph = make_fx(kernel)(*apart)
+            graph = make_fx(kernel, decomposition_table=decompositions(tensors))(*apart)
             found: Any = torch._inductor.compile(graph, [value.clone() for value in apart])
         kernel(*plain)
         found(*fast)
