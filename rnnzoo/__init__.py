@@ -10,6 +10,7 @@ from rnnzoo.version import __version__
 if TYPE_CHECKING:
     from rnnzoo.bundle import load, save, warm_start
     from rnnzoo.cells import list_cells
+    from rnnzoo.cells.registration import register_cell
     from rnnzoo.models import list_models
     from rnnzoo.recipes import list_recipes
 
@@ -19,11 +20,12 @@ _HOMES = {
     "list_models": "rnnzoo.models",
     "list_recipes": "rnnzoo.recipes",
     "load": "rnnzoo.bundle",
+    "register_cell": "rnnzoo.cells.registration",
     "save": "rnnzoo.bundle",
     "warm_start": "rnnzoo.bundle",
 }
 
-__all__ = ["__version__", "list_cells", "list_models", "list_recipes", "load", "save", "warm_start"]
+__all__ = ["__version__", "list_cells", "list_models", "list_recipes", "load", "register_cell", "save", "warm_start"]
 
 
 def __getattr__(name: str) -> Any:

@@ -18,10 +18,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from rnnzoo.cells import CELLS
 from rnnzoo.errors import InputError
 from rnnzoo.models import MODELS
 from rnnzoo.models.base import ZooModel
-from rnnzoo.models.transfer import NOT_THERE, WarmStart, other_vocabulary, start
+from rnnzoo.models.transfer import NOT_THERE, WarmStart, other_vocabulary, recurrent_layers, start
 from rnnzoo.version import __version__
 
 FORMAT = 1
@@ -60,6 +61,7 @@ def save(model: ZooModel, folder: str | Path, *, facts: dict[str, Any] | None = 
             "torch": torch.__version__,
             "model": type(model).__name__,
             "arguments": arguments,
+            "own_cells": own_cells(model),
             "sha256": {name: sha256(draft / name) for name in (PROCESSOR, WEIGHTS)},
             **(facts or {}),
         }
@@ -112,7 +114,8 @@ def build(folder: Path, config: dict[str, Any]) -> ZooModel:
     """Return the model that a folder describes, without its weights.
 
     Raises:
-        InputError: if there is no such model, or it does not take these arguments.
+        InputError: if there is no such model, it does not take these arguments, or a cell of it is not registered:
+            loading runs no code that nobody named.
     """
     if config["model"] not in MODELS:
         raise InputError(
@@ -121,6 +124,9 @@ def build(folder: Path, config: dict[str, Any]) -> ZooModel:
             got=repr(config["model"]),
             fix="import the module that registers it, or update rnnzoo",
         )
+    for name, code in (config.get("own_cells") or {}).items():
+        if name not in CELLS:
+            raise unknown_cell(folder, name, str(code))
     processor = json.loads((folder / PROCESSOR).read_text(encoding="utf-8"))
     try:
         return MODELS[config["model"]](processor=processor, **config["arguments"])
@@ -128,6 +134,24 @@ def build(folder: Path, config: dict[str, Any]) -> ZooModel:
         raise InputError(
             str(folder / CONFIG), expected=f"arguments of {config['model']}", got=str(error), fix="update rnnzoo"
         ) from error
+
+
+def own_cells(model: ZooModel) -> dict[str, str]:
+    """Return the cells of a model that users registered: name → the file or module that did."""
+    names = sorted({layers.cell_name for layers in recurrent_layers(model).values()})
+    facts = {name: CELLS.entry(name).facts for name in names}
+    return {name: facts[name]["code"] for name in names if "code" in facts[name]}
+
+
+def unknown_cell(folder: Path, name: str, code: str) -> InputError:
+    """Return the error for a model whose cell is not registered."""
+    here = code != "__main__"
+    return InputError(
+        str(folder / CONFIG),
+        expected="a cell that is known here",
+        got=f"{name!r}, which {code if here else 'a program'} registered",
+        fix=f"on the command line give --import {code if here else 'FILE.py'}, from Python import it before",
+    )
 
 
 def check_vocabulary(folder: Path, model: ZooModel, weights: dict[str, Any]) -> None:

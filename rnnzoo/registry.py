@@ -57,6 +57,11 @@ class Registry:
             raise InputError(f"{self.kind} {name!r}", expected="a new name", got="one that is taken")
         self._entries[name] = Entry(target, summary, facts)
 
+    def remove(self, name: str) -> None:
+        """Forget a name."""
+        self.entry(name)
+        del self._entries[name]
+
     def __getitem__(self, name: str) -> Any:
         """Return the object registered as `name`, importing its module if need be."""
         target = self.entry(name).target

@@ -25,6 +25,29 @@ class Arguments:
     overrides: list[str] = field(default_factory=list)
 
 
+def take_values(words: list[str], option: str) -> tuple[list[str], list[str]]:
+    """Take an option, which may come several times, out of a command line; return what is left, and its values.
+
+    Raises:
+        InputError: if the last one lacks its value.
+
+    >>> take_values(["cells", "--import", "a.py", "--json", "--import=b.py"], "--import")
+    (['cells', '--json'], ['a.py', 'b.py'])
+    """
+    left, values = [], []
+    rest = iter(words)
+    for word in rest:
+        name, equals, value = word.partition("=")
+        if name != option:
+            left.append(word)
+            continue
+        value = value if equals else next(rest, "")
+        if not value or value.startswith("--"):
+            raise InputError(option, expected="a value", got="none", fix=f"write {option} VALUE")
+        values.append(value)
+    return left, values
+
+
 BARE = ("--print_config", "--help", "-h")  # options of jsonargparse that take no value
 
 

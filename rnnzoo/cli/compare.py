@@ -14,6 +14,7 @@ from typing import Any
 from rnnzoo.cells import CELLS
 from rnnzoo.cli.arguments import sort_arguments
 from rnnzoo.cli.fit import PREFIXES, run_name
+from rnnzoo.cli.imports import import_named
 from rnnzoo.cli.listing import show
 from rnnzoo.errors import InputError
 from rnnzoo.recipes import find_recipe
@@ -65,6 +66,7 @@ def run(argv: list[str]) -> int:
     if arguments.positional is None:
         raise InputError("rnnzoo compare", expected="a recipe", got="none", fix="`rnnzoo recipes` lists them")
     recipe = find_recipe(arguments.positional)
+    import_named([*config_words([str(recipe.path), *arguments.configs]), *arguments.overrides])
     plan = read_plan(arguments.positional, arguments.own, [*config_words(arguments.configs), *arguments.overrides])
     folder = Path(arguments.own.get("run_dir") or Path("runs") / "compare" / run_name(recipe.name))
     check_settings(folder, {"recipe": recipe.path.read_text(encoding="utf-8"), **settings(plan)})

@@ -19,7 +19,7 @@ from rnnzoo.models import MODELS
 from rnnzoo.recipes import read_recipe
 from rnnzoo.registry import Registry
 
-TOP_LEVEL = ("seed_everything", "trainer", "model", "data")
+TOP_LEVEL = ("seed_everything", "imports", "trainer", "model", "data")
 SECTIONS: dict[str, Registry] = {"model": MODELS, "data": DATA_MODULES}
 
 

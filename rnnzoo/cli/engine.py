@@ -22,6 +22,7 @@ from rnnzoo import bundle
 from rnnzoo.callbacks.epoch_table import EpochTable
 from rnnzoo.callbacks.throughput import Throughput
 from rnnzoo.cli.config_errors import explain_config_error, find_class, refuse_unknown_keys
+from rnnzoo.cli.imports import import_named
 from rnnzoo.data.base import ZooData
 from rnnzoo.errors import InputError, find_input_error
 from rnnzoo.models.base import ZooModel
@@ -91,6 +92,7 @@ class ZooCLI(LightningCLI):
     """
 
     def __init__(self, args: list[str], *, run_folder: Path | None, seed: int = 1) -> None:
+        import_named(args)
         self.run_folder = run_folder
         self.throughput = Throughput()
         try:
@@ -118,7 +120,8 @@ class ZooCLI(LightningCLI):
         self.model.freeze_parts(self.model.to_freeze)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Hand the data's processor to the model."""
+        """Keep the names of the user's own code in the configuration, and hand the data's processor to the model."""
+        parser.add_argument("--imports", type=list[str], default=[], help="files or modules to run first")
         parser.link_arguments("data.processor", "model.init_args.processor", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:

@@ -33,13 +33,14 @@ options, in any order:
   --data.KEY VALUE         an argument of the data, such as --data.path FOLDER
   --trainer.KEY VALUE      an argument of Lightning's Trainer, such as --trainer.max_epochs 3
   --seed_everything N      the seed of weights and dropout (default 1); that of splits and order is --data.seed
+  --import FILE            run your own Python first, such as a file with cells of your own; may be repeated
   --run_dir FOLDER         the run folder; a new one, runs/RECIPE/TIME by default
   --print_config           print the whole configuration and stop
   --model.help             what the arguments of the recipe's model are; --data.help likewise
   --help                   this text
 """
 OWN = ("run_dir",)
-PREFIXES = ("model", "data", "trainer", "seed_everything")
+PREFIXES = ("model", "data", "trainer", "seed_everything", "imports")
 RUN_FOLDER_VARIABLE = "RNNZOO_RUN_FOLDER"  # hands the folder of the first process to those that it launches
 
 

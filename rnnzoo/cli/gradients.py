@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rnnzoo.cli.arguments import Arguments, sort_arguments
 from rnnzoo.cli.cells import chosen_cells
 from rnnzoo.cli.fit import PREFIXES, named_recipe, run_folder, run_name
+from rnnzoo.cli.imports import import_named
 from rnnzoo.errors import InputError
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def run(argv: list[str]) -> int:
         return 0
     own = arguments.own
     recipe, configs = named_recipe(arguments, "gradients")
+    import_named([*(f"--config={config}" for config in configs), *arguments.overrides])
     cells = chosen_cells(own["cells"]) if "cells" in own else (None,)
     steps, lags = whole(own, "steps", 100, least=0), whole(own, "lags", 50, least=1)
     for other in ("cells", "steps"):

@@ -6,10 +6,13 @@ import os
 import sys
 from importlib import import_module
 
+from rnnzoo.cli.arguments import take_values
 from rnnzoo.errors import find_input_error, unknown_name
+from rnnzoo.imports import import_code
 from rnnzoo.version import __version__
 
 VERBS = ("recipes", "cells", "models", "fit", "test", "predict", "generate", "compare", "gradients", "bench")
+WITH_RECIPE = ("fit", "compare", "gradients")  # what they import becomes part of the recipe that they run
 USAGE_EXIT = 2
 INTERRUPTED_EXIT = 130
 
@@ -20,6 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     try:
+        words, imports = take_values(words, "--import")
         if not words or words[0] in ("--help", "-h", "help"):
             print(usage())
             return 0
@@ -28,7 +32,10 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         if words[0] not in VERBS:
             raise unknown_name("rnnzoo", words[0], VERBS)
-        return import_module(f"rnnzoo.cli.{words[0]}").run(words[1:])
+        for name in imports:
+            import_code(name)
+        kept = [f"--imports+={name}" for name in imports] if words[0] in WITH_RECIPE else []
+        return import_module(f"rnnzoo.cli.{words[0]}").run([*words[1:], *kept])
     except KeyboardInterrupt:
         print("rnnzoo: interrupted", file=sys.stderr)
         return INTERRUPTED_EXIT
@@ -53,7 +60,8 @@ def usage() -> str:
         "",
         *(f"  {verb:<10}{summary}" for verb, summary in summaries),
         "",
-        "rnnzoo VERB --help tells more. --version prints the version; --debug shows where an error comes from.",
+        "rnnzoo VERB --help tells more. With --import FILE.py every verb knows the cells that your file registers.",
+        "--version prints the version; --debug shows where an error comes from.",
     ]
     return "\n".join(lines)
 
