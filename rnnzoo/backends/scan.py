@@ -19,7 +19,7 @@ from torch import Tensor
 
 from rnnzoo.backends.form import signature, with_parameters
 from rnnzoo.backends.kernels import bind, differentiate, leaf
-from rnnzoo.backends.recurrence import recur, recur_back
+from rnnzoo.backends.recurrence import in_blocks, recur, recur_back
 from rnnzoo.cells.base import Cell, LinearCell, wide
 from rnnzoo.lengths import length_mask
 from rnnzoo.state import State
@@ -48,10 +48,14 @@ def run(cell: Cell, inputs: Tensor, lengths: Tensor | None, state: State | None)
     if steps == 0 or batch_size == 0:
         return inputs.new_zeros(batch_size, steps, cell.output_size), state
     projected, state = cell.project_sequence(inputs, lengths, state)  # [B, T, P]
+    mask = None if lengths is None else length_mask(lengths, steps).reshape(-1, 1)
+    if torch.compiler.is_compiling():
+        outputs, hidden = traced(Pieces(cell, (), mask), projected, cell.unpack(state))
+        return outputs, cell.pack(hidden, state)
     names = used_parameters(cell, projected)
     named = dict(cell.named_parameters())
-    pieces = Pieces(cell, names, None if lengths is None else length_mask(lengths, steps).reshape(-1, 1))
-    outputs, hidden = ScanFunction.apply(pieces, projected, cell.unpack(state), *(named[name] for name in names))
+    parameters = (named[name] for name in names)
+    outputs, hidden = ScanFunction.apply(Pieces(cell, names, mask), projected, cell.unpack(state), *parameters)
     return outputs, cell.pack(hidden, state)
 
 
@@ -205,6 +209,16 @@ class ScanFunction(torch.autograd.Function):
         totals = [torch.zeros_like(parameter) for parameter in parameters]
         pieces.call("grads", [x, h, g_y, g_a.flatten(0, 1), g_b.flatten(0, 1)], parameters, [g_x], totals)
         return None, g_x.unflatten(0, shape), g_initial, *totals
+
+
+def traced(pieces: Pieces, projected: Tensor, initial: Tensor) -> tuple[Tensor, Tensor]:
+    """Do as `ScanFunction` in plain operations, which `torch.export` and `torch.compile` can follow."""
+    x, shape = projected.flatten(0, 1), projected.shape[:2]
+    initial = initial.to(wide(initial.dtype))
+    a, b = (each.to(initial.dtype) for each in pieces.gates(pieces.cell, x, pieces.mask))  # [B·T, N] each
+    hidden = in_blocks(a.unflatten(0, shape), b.unflatten(0, shape), initial)  # [B, T, N]
+    y = pieces.output(pieces.cell, x, hidden.flatten(0, 1), pieces.mask)
+    return y.unflatten(0, shape), hidden[:, -1]
 
 
 def write(targets: Sequence[Tensor], values: Sequence[Tensor]) -> None:

@@ -13,6 +13,7 @@ from rnnzoo.backends import recurrence, reference, scan
 from rnnzoo.cells import make_cell
 from rnnzoo.cells.base import LinearCell
 from rnnzoo.cells.gru import GRUCell
+from rnnzoo.layers.recurrent import Recurrent
 
 torch.set_num_threads(1)
 
@@ -179,6 +180,23 @@ def test_a_second_derivative_is_refused(name):
     outputs, _ = scan.run(cell, inputs, None, state)
     with pytest.raises(RuntimeError, match="'scan' cannot be differentiated twice"):
         torch.autograd.grad(outputs.sum(), inputs, create_graph=True)
+
+
+@cells
+@pytest.mark.parametrize("lengths", [None, [0, 1, T, 6]], ids=["none", "mixed"])
+def test_what_compilers_trace_is_the_same(monkeypatch, name, lengths):
+    problem = make(make_cell(name, input_size=I, hidden_size=H), lengths)
+    expected = solve(reference.run, *problem)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    assert_same(solve(scan.run, *problem), expected)
+
+
+@pytest.mark.parametrize("name", ["qrnn", "lru", "rg_lru"])
+def test_export(name):
+    layer = Recurrent(cell=name, input_size=I, hidden_size=H, backend="scan").eval()
+    inputs, lengths = torch.randn(B, T, I), torch.tensor([0, 1, T, 6])
+    program = torch.export.export(layer, (torch.zeros_like(inputs), torch.full((B,), T)))
+    torch.testing.assert_close(program.module()(inputs, lengths), layer(inputs, lengths))
 
 
 @cells
