@@ -98,14 +98,14 @@ def recur_back(
         hidden_grad: gradient of h after each step, from all but the step that follows.
         final_grad: further gradient of the last h, [B, N], or None.
     """
+    initial, hidden_grad = initial.contiguous(), hidden_grad.contiguous()
     carried = torch.zeros_like(initial) if final_grad is None else final_grad.to(initial.dtype, copy=True).contiguous()
     if decay.device.type != "cpu":
         return back_in_blocks(decay, hidden, initial, hidden_grad, carried)
     decay_grad, addition_grad = torch.empty_like(decay), torch.empty_like(decay)
     kernel = compiled("backward", BACKWARD, ["const *"] * 4 + ["*"] * 3, decay)
     if kernel is not None:
-        first, given = initial.contiguous(), hidden_grad.contiguous()
-        kernel(decay, hidden, first, given, decay_grad, addition_grad, carried, *sizes(decay))
+        kernel(decay, hidden, initial, hidden_grad, decay_grad, addition_grad, carried, *sizes(decay))
         return decay_grad, addition_grad, carried
     decay, hidden, initial = (each.conj().resolve_conj() for each in (decay, hidden, initial))
     befores = [initial, *hidden.unbind(1)[:-1]]

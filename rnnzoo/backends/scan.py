@@ -2,9 +2,9 @@
 
     a, b = coefficients(x)    h[t] = a[t] ⊙ h[t-1] + b[t]    y = readout(x, h)
 
-One function of autograd keeps x, a and h alone. What is between is found again in the backward pass, a few rows at a
-time, while they are in the cache: the derivatives of `coefficients` and `readout`, which autograd takes from the cell's
-own functions, compiled where `rnnzoo.backends.kernels` finds that worth it.
+One function of autograd keeps x, a and h alone. What is between is found again in the backward pass, on CPU a few rows
+at a time, while they are in the cache: the derivatives of `coefficients` and `readout`, which autograd takes from the
+cell's own functions, compiled where `rnnzoo.backends.kernels` finds that worth it.
 `rnnzoo.backends.recurrence` has the scan itself.
 """
 
@@ -140,7 +140,7 @@ class Pieces:
         piece = getattr(self, name)
         given = [*sources, *([] if self.mask is None else [self.mask])]
         rows = len(given[0])
-        size = max(1, PART_NUMBERS // targets[0].shape[-1])
+        size = max(1, PART_NUMBERS // targets[0].shape[-1]) if given[0].device.type == "cpu" else rows
         mark = (self.mark, name, self.mask is None, self.autocast)
         ready = piece
         with self.casting():
@@ -167,7 +167,7 @@ class ScanFunction(torch.autograd.Function):
     def forward(
         ctx: Any, pieces: Pieces, projected: Tensor, initial: Tensor, *parameters: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Scan; keep the projected input and the hidden states."""
+        """Scan; keep x, a and h."""
         x = projected.contiguous().flatten(0, 1)  # [B·T, P]
         initial = initial.to(wide(initial.dtype))
         a, b = (initial.new_empty(len(x), initial.shape[1]) for _ in range(2))  # [B·T, N]
@@ -184,7 +184,7 @@ class ScanFunction(torch.autograd.Function):
         else:
             y = sample.new_empty(len(x), sample.shape[-1])
             pieces.call("readout", [x, h], parameters, [y])
-        ctx.pieces, ctx.plain, ctx.output = pieces, plain, y.shape
+        ctx.pieces, ctx.plain, ctx.shape, ctx.dtype = pieces, plain, y.shape, y.dtype
         ctx.save_for_backward(x, initial, decay, hidden, *parameters)
         ctx.set_materialize_grads(False)
         return y.unflatten(0, shape), hidden[:, -1].clone()
@@ -197,7 +197,7 @@ class ScanFunction(torch.autograd.Function):
         pieces = ctx.pieces
         x, initial, decay, hidden, *parameters = ctx.saved_tensors
         h = hidden.flatten(0, 1)  # [B·T, N]
-        g_y = x.new_zeros(ctx.output) if g_outputs is None else g_outputs.reshape(ctx.output)
+        g_y = x.new_zeros(ctx.shape, dtype=ctx.dtype) if g_outputs is None else g_outputs.reshape(ctx.shape)
         if ctx.plain:
             g_h = g_y if pieces.mask is None else torch.where(pieces.mask, g_y, 0.0)
         else:

@@ -125,7 +125,7 @@ def test_the_adjoint_is_that_of_autograd(kind):
 def test_the_loop_in_cpp_is_the_plain_one(monkeypatch, dtype, threads, rows, steps, units):
     torch.manual_seed(0)
     decay, addition, g_hidden = (torch.randn(rows, steps, units, dtype=dtype) for _ in range(3))
-    initial, g_final = (torch.randn(rows, units, dtype=dtype) for _ in range(2))
+    initial, g_final = (torch.randn(units, rows, dtype=dtype).t() for _ in range(2))  # memory the other way round
     expected = recurrence.recur(decay, addition.clone(), initial)
     back = recurrence.recur_back(decay, expected, initial, g_hidden, g_final)
     monkeypatch.setenv("RNNZOO_COMPILE", "1")
