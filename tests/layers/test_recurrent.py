@@ -136,7 +136,7 @@ CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {  # option → another value, 
     "layer_norm": (True, {}),
     "cell_options": ({"forget_bias": 3.0}, {}),
 }
-APART = {"input_size", "learn_initial_state", "backend"}  # each has a test of its own
+APART = {"input_size", "learn_initial_state", "recompute", "backend"}  # each has a test of its own
 
 
 def test_every_option_is_tested():
