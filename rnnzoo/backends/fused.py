@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from rnnzoo.backends import reference
 from rnnzoo.backends.form import Form, examine, flatten, signature, unflatten
 from rnnzoo.backends.kernels import Kernel, Kernels, bind
 from rnnzoo.backends.native import zero_padding
@@ -45,6 +46,8 @@ def run(cell: Cell, inputs: Tensor, lengths: Tensor | None, state: State | None)
     state = cell.initial_state(batch_size) if state is None else state
     if steps == 0 or batch_size == 0:
         return inputs.new_zeros(batch_size, steps, cell.output_size), state
+    if torch.compiler.is_compiling():  # a program that is traced wants plain operations
+        return reference.run(cell, inputs, lengths, state)
     mask = None
     full = steps if lengths is None else min(steps, int(lengths.min()))  # steps at which no row is padding
     if lengths is not None and full < steps:
