@@ -61,12 +61,13 @@ class Subject:
         num_layers: int = 1,
         bidirectional: bool = False,
         dtype: torch.dtype = torch.float64,
+        seed: int = 0,
     ) -> Recurrent:
         """Build layers; those that are built alike have the same weights.
 
         Each number is moved a little from where the cell begins, so that a bias of zero hides nothing.
         """
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         made = Recurrent(
             cell=self.cell,
             input_size=self.input_size,
