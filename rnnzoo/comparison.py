@@ -32,9 +32,10 @@ class CellSummary:
     Args:
         cell: its name.
         metrics: split → `Spread` of the selection metric.
-        speed: items per second while training.
+        speed: items per second while training, the median over batches: compiling, which comes once, is not in it.
         seconds: wall time of a run.
-        epochs: that were trained.
+        epochs: that were trained, the last one perhaps in part.
+        steps: of the optimizer.
         memory: peak memory in MiB.
         parameters: of the model.
         errors: seed → the last line of a run that failed.
@@ -45,6 +46,7 @@ class CellSummary:
     speed: Spread | None
     seconds: Spread | None
     epochs: Spread | None
+    steps: Spread | None
     memory: Spread | None
     parameters: int | None
     errors: dict[int, str]
@@ -80,9 +82,10 @@ def summarise(
     return CellSummary(
         cell=cell,
         metrics=metrics,
-        speed=over("items_per_second"),
+        speed=over("steady_items_per_second") or over("items_per_second"),
         seconds=over("wall_seconds"),
         epochs=over("epochs"),
+        steps=over("steps"),
         memory=over("peak_memory_mib"),
         parameters=known[0]["training"]["parameters"] if known else None,
         errors=dict(errors),
@@ -112,6 +115,7 @@ def rows(summaries: Sequence[CellSummary], metric: str) -> list[dict[str, str]]:
             "parameters": "-" if summary.parameters is None else f"{summary.parameters:,}",
             "peak MiB": rounded(summary.memory),
             "epochs": "-" if summary.epochs is None else number(round(summary.epochs.mean, 1)),
+            "steps": rounded(summary.steps),
             "seconds": rounded(summary.seconds),
         }
         for summary in summaries
@@ -138,4 +142,4 @@ def markdown(title: str, table: Sequence[Mapping[str, str]], notes: Sequence[str
     lines += ["", *(f"- {note}" for note in notes)]
     if errors:
         lines += ["", "## Runs that failed", "", *(f"- {error}" for error in errors)]
-    return "\n".join([*lines, "", "![metric against speed](compare.png)", ""])
+    return "\n".join([*lines, "", "![metric against speed, parameters and memory](compare.png)", ""])

@@ -156,26 +156,28 @@ def visible(token: str) -> str:
 
 
 def comparison(summaries: Sequence[Any], metric: str, target: Path) -> None:
-    """Draw the metric of each cell against its training speed, with deviations.
+    """Draw the metric of each cell against training speed, parameters and peak memory, with deviations.
 
     Args:
         summaries: `rnnzoo.comparison.CellSummary` of each cell.
         metric: the name of the metric.
         target: the PNG file.
     """
-    figure = new_figure(6.4, 4.2)
-    axes: Any = figure.add_subplot()
-    for summary in summaries:
-        found = summary.metrics.get("test") or summary.metrics.get("validation")
-        if found is None or summary.speed is None:
-            continue
-        axes.errorbar(
-            summary.speed.mean, found.mean, xerr=summary.speed.deviation, yerr=found.deviation, marker="o", capsize=3
-        )
-        axes.annotate(summary.cell, (summary.speed.mean, found.mean), xytext=(5, 4), textcoords="offset points")
     split = "test" if any("test" in summary.metrics for summary in summaries) else "validation"
-    axes.set_xlabel("items per second while training")
-    axes.set_ylabel(f"{split} {metric}")
-    axes.margins(0.15)
-    axes.grid(alpha=0.3)
+    panels = {"speed": "items per second while training", "parameters": "parameters", "memory": "peak memory, MiB"}
+    figure = new_figure(3.9 * len(panels), 3.6)
+    for place, (name, label) in enumerate(panels.items()):
+        axes: Any = figure.add_subplot(1, len(panels), place + 1)
+        for summary in summaries:
+            found, value = summary.metrics.get(split), getattr(summary, name)
+            if found is None or value is None:
+                continue
+            mean, deviation = (value.mean, value.deviation) if hasattr(value, "mean") else (value, None)
+            axes.errorbar(mean, found.mean, xerr=deviation, yerr=found.deviation, marker="o", capsize=3)
+            axes.annotate(summary.cell, (mean, found.mean), xytext=(5, 4), textcoords="offset points", fontsize=8)
+        axes.set_xlabel(label)
+        axes.margins(0.18)
+        axes.grid(alpha=0.3)
+        if place == 0:
+            axes.set_ylabel(f"{split} {metric}")
     figure.savefig(target, dpi=120)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -17,26 +19,34 @@ class Throughput(Callback):
     """Log the items per second of each training epoch, validation excluded.
 
     An item is what lengths count: a token, a frame; for batches without lengths, a sample. Logged as
-    ``train/items_per_second``, summed over all processes.
+    ``train/items_per_second``, summed over all processes. `steady_rate` is the median over batches: pauses that come
+    once, such as for compiling, do not show in it.
     """
 
     def __init__(self) -> None:
         self.items = 0  # of this process, over the whole training
         self.seconds = 0.0
+        self.batch_rates: list[float] = []  # items per second of each batch of this process, with its loading
         self._epoch_items = 0
         self._epoch_seconds = 0.0
         self._started = 0.0
+        self._batch_started = 0.0
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start a new count."""
         self._epoch_items, self._epoch_seconds, self._started = 0, 0.0, time.perf_counter()
+        self._batch_started = self._started
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count the items of a batch."""
         lengths = getattr(batch, "lengths", None)
-        self._epoch_items += int(lengths.sum()) if lengths is not None else len(batch.ids)
+        items = int(lengths.sum()) if lengths is not None else len(batch.ids)
+        self._epoch_items += items
+        now = time.perf_counter()
+        self.batch_rates.append(items / max(now - self._batch_started, 1e-9))
+        self._batch_started = now
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the clock."""
@@ -47,7 +57,7 @@ class Throughput(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Let the clock go on."""
         if not trainer.sanity_checking:
-            self._started = time.perf_counter()
+            self._started = self._batch_started = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the rate of the epoch."""
@@ -57,15 +67,26 @@ class Throughput(Callback):
         self.seconds += self._epoch_seconds
         pl_module.log("train/items_per_second", self.rate(self._epoch_items, self._epoch_seconds, trainer.world_size))
 
+    def steady_rate(self, processes: int) -> float:
+        """Return the median over batches of the items per second, over all processes as `rate` does."""
+        return median(self.batch_rates) * processes if self.batch_rates else 0.0
+
     @staticmethod
     def rate(items: int, seconds: float, processes: int) -> float:
         """Return items per second over all processes, taking each to have had as many."""
         return items * processes / max(seconds, 1e-9)
 
 
-def peak_memory() -> float:
-    """Return the largest memory this process has held, in MiB: of the GPU if there is one, else resident memory."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / MEBIBYTE
+def peak_memory(device: torch.device) -> float:
+    """Return the largest memory this process has held, in MiB: of the GPU it trains on, else resident memory.
+
+    Linux tells the latter in VmHWM; what `getrusage` says there is handed down from the process that started this one.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / MEBIBYTE
+    status = Path("/proc/self/status")
+    if status.exists():
+        lines = status.read_text(encoding="ascii", errors="replace").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MEBIBYTE

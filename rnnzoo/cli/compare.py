@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
-import sys
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rnnzoo.cells import CELLS
 from rnnzoo.cli.arguments import sort_arguments
+from rnnzoo.cli.cells import chosen_cells
+from rnnzoo.cli.compare_run import Plan, has_report, train
 from rnnzoo.cli.fit import PREFIXES, run_name
 from rnnzoo.cli.imports import import_named
 from rnnzoo.cli.listing import show
 from rnnzoo.errors import InputError
 from rnnzoo.recipes import find_recipe
+from rnnzoo.report import write_whole
 
 SUMMARY = "train the same recipe with several cells and show which is best, fastest, smallest"
 HELP = """usage: rnnzoo compare RECIPE --cells A,B,... [--seeds N] [--budget 30m] [--run_dir FOLDER] [--KEY VALUE ...]
@@ -30,31 +31,14 @@ The same command again goes on where it was left: runs that are finished are not
 
   --cells A,B,...    cells that `rnnzoo cells` lists
   --seeds N          seeds 1 to N (default 1)
-  --budget TIME      stop each training after 90s, 30m or 2h; without it the recipe's epochs are trained
+  --budget TIME      stop each training after 90s, 30m or 2h, or after the recipe's epochs if they are done before:
+                     --trainer.max_epochs -1 lets the time alone decide; compiling a new cell counts too
   --run_dir FOLDER   where the runs, compare.json, compare.md and compare.png go (default runs/compare/RECIPE)
   --data.KEY VALUE, --model.KEY VALUE, --trainer.KEY VALUE   as for `rnnzoo fit`, for all runs alike
 """
 OWN = ("cells", "seeds", "budget", "run_dir")
+SETTINGS = "settings.json"
 UNITS = {"s": 1, "m": 60, "h": 3600}
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is to be compared.
-
-    Args:
-        recipe: name or file.
-        cells: names.
-        seeds: seeds.
-        budget: seconds of each training, or None.
-        overrides: options handed to every run.
-    """
-
-    recipe: str
-    cells: tuple[str, ...]
-    seeds: tuple[int, ...]
-    budget: int | None
-    overrides: tuple[str, ...]
 
 
 def run(argv: list[str]) -> int:
@@ -69,12 +53,18 @@ def run(argv: list[str]) -> int:
     import_named([*config_words([str(recipe.path), *arguments.configs]), *arguments.overrides])
     plan = read_plan(arguments.positional, arguments.own, [*config_words(arguments.configs), *arguments.overrides])
     folder = Path(arguments.own.get("run_dir") or Path("runs") / "compare" / run_name(recipe.name))
-    check_settings(folder, {"recipe": recipe.path.read_text(encoding="utf-8"), **settings(plan)})
+    files = [recipe.path, *map(Path, arguments.configs)]
+    own = {"recipe": "".join(path.read_text(encoding="utf-8") for path in files), **settings(plan)}
+    check_settings(folder, own)
+    if not all(has_report(folder / cell / f"seed_{seed}") for cell in plan.cells for seed in plan.seeds):
+        refuse_unfit(plan, recipe.path)
+    keep_settings(folder, own)
     errors: dict[tuple[str, int], str] = {}
     for seed in plan.seeds:  # all cells once before any twice: a comparison that is cut short compares something
         for cell in plan.cells:
             place = folder / cell / f"seed_{seed}"
-            if not (place / "report.json").is_file():
+            if not has_report(place):
+                print(f"{cell}, seed {seed}: {place}", flush=True)
                 error = train(plan, cell, seed, place)
                 if error:
                     errors[cell, seed] = error
@@ -98,11 +88,7 @@ def read_plan(recipe: str, own: dict[str, str], overrides: list[str]) -> Plan:
     """
     if "cells" not in own:
         raise InputError("--cells", expected="names of cells, such as lstm,gru", got="none")
-    cells = tuple(own["cells"].split(","))
-    for cell in cells:
-        CELLS.entry(cell)  # refuses an unknown one
-    if len(set(cells)) < len(cells):
-        raise InputError("--cells", expected="each cell once", got=own["cells"])
+    cells = chosen_cells(own["cells"])
     seeds = own.get("seeds", "1")
     if not seeds.isdigit() or int(seeds) < 1:
         raise InputError("--seeds", expected="a whole number of seeds above 0", got=repr(seeds))
@@ -136,47 +122,78 @@ def settings(plan: Plan) -> dict[str, Any]:
 
 
 def check_settings(folder: Path, own: dict[str, Any]) -> None:
-    """See that a folder holds runs of the same settings, or note them in a new one.
+    """See that a folder is new, or holds runs of the same settings.
 
     Raises:
         InputError: naming what differs.
     """
-    path = folder / "settings.json"
+    path = folder / SETTINGS
     if not path.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(own, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise InputError(
+                f"--run_dir {folder}", expected="a new folder, or that of a comparison", got="one with other things"
+            )
         return
     before = json.loads(path.read_text(encoding="utf-8"))
     for name, value in own.items():
-        if before.get(name) != value:
-            short = name == "recipe"
+        expected, got = difference(name, before.get(name), value)
+        if expected != got:
             raise InputError(
                 f"{name} of the comparison in {folder}",
-                expected="what its runs were trained with" if short else repr(before.get(name)),
-                got="a recipe that was changed since" if short else repr(value),
+                expected=expected,
+                got=got,
                 fix="name another --run_dir, or remove this one",
             )
 
 
-def train(plan: Plan, cell: str, seed: int, place: Path) -> str:
-    """Train one run as `rnnzoo fit` does, in a process of its own; return the last line of its error, or nothing.
+def difference(name: str, before: Any, now: Any) -> tuple[str, str]:
+    """Return what a message says of a setting that was and that is, cut to what differs; the same text if nothing does.
 
-    A folder without a report is what an interrupted run left: it is trained anew.
+    >>> difference("options", ["--data.limit=9", "--model.dropout=0"], ["--model.dropout=0", "--data.limit=8"])
+    ('--data.limit=9', '--data.limit=8')
     """
-    shutil.rmtree(place, ignore_errors=True)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    words = [f"--model.cell={cell}", f"--seed_everything={seed}", f"--run_dir={place}"]
-    if plan.budget is not None:
-        hours, rest = divmod(plan.budget, 3600)
-        words.append(f"--trainer.max_time=00:{hours:02}:{rest // 60:02}:{rest % 60:02}")
-    program = [sys.executable, "-m", "rnnzoo", "fit", plan.recipe, *plan.overrides, *words]
-    log = place.with_name(f"{place.name}.log")
-    with log.open("w", encoding="utf-8") as file:
-        done = subprocess.run(program, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, check=False)
-    if done.returncode == 0 and (place / "report.json").is_file():
-        return ""
-    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    return (lines[-1] if lines else f"exit code {done.returncode}") + f" (see {log})"
+    if name == "recipe":
+        same = "what its runs were trained with"
+        return same, same if before == now else "a recipe that was changed since"
+    if isinstance(before, list) and isinstance(now, list):
+        gone, new = ([word for word in one if word not in other] for one, other in ((before, now), (now, before)))
+        return " ".join(gone) or "none", " ".join(new) or "none"
+    return repr(before), repr(now)
+
+
+def keep_settings(folder: Path, own: dict[str, Any]) -> None:
+    """Note in a new folder what its runs have in common."""
+    if not (folder / SETTINGS).is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / SETTINGS, json.dumps(own, indent=1, ensure_ascii=False) + "\n")
+
+
+def refuse_unfit(plan: Plan, recipe: Path) -> None:
+    """Build the recipe's model with each cell: what cannot be is told before anything is trained.
+
+    Raises:
+        InputError: naming the cell, or whatever else is wrong with the recipe and the options.
+    """
+    from rnnzoo.cli.engine import ZooCLI, quiet_lightning
+
+    quiet_lightning()
+    cli = ZooCLI([f"--config={recipe}", *plan.overrides], run_folder=None)
+    arguments = {name: value for name, value in dict(cli.model.hparams).items() if name != "processor"}
+    if "cell" not in arguments:
+        name = type(cli.model).__name__
+        raise InputError(f"rnnzoo compare {plan.recipe}", expected="a recipe whose model has a cell", got=f"a {name}")
+    for cell in plan.cells:
+        with named(cell):
+            type(cli.model)(processor=cli.model.processor, **{**arguments, "cell": cell})
+
+
+@contextmanager
+def named(cell: str) -> Iterator[None]:
+    """Name the cell in what is refused inside."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError.from_text(f"cell {cell!r} in this recipe: {error}") from error
 
 
 def read_report(place: Path) -> dict[str, Any]:
@@ -201,7 +218,6 @@ def write(plan: Plan, folder: Path, title: str, errors: dict[tuple[str, int], st
     """Print the comparison and write it as JSON, Markdown and PNG."""
     from rnnzoo import plots
     from rnnzoo.comparison import markdown, order, rows, summarise
-    from rnnzoo.report import write_whole
 
     reports = {
         cell: {seed: read_report(place) for seed in plan.seeds if has_report(place := folder / cell / f"seed_{seed}")}
@@ -221,14 +237,16 @@ def write(plan: Plan, folder: Path, title: str, errors: dict[tuple[str, int], st
     summaries = order(summaries, mode)
     table = rows(summaries, metric)
     definition = next(values[metric]["definition"] for values in known[0]["metrics"].values() if metric in values)
-    limit = "the epochs of the recipe" if plan.budget is None else f"{plan.budget} s of training each"
+    limit = (
+        "the recipe's epochs" if plan.budget is None else f"{plan.budget} s of training each, or the recipe's epochs"
+    )
     notes = [
         f"{metric} ({'lower' if mode == 'min' else 'higher'} is better): {definition}",
         f"mean ± standard deviation over seeds {plan.seeds[0]} to {plan.seeds[-1]}"
         if len(plan.seeds) > 1
         else "seed 1",
         f"budget: {limit}; each run is of its best epoch by the validation metric, by which the cells are ordered",
-        f"items/s: {known[0]['training']['item']}; {known[0]['training']['threads']} threads, "
+        f"items/s, median over batches: {known[0]['training']['item']}; {known[0]['training']['threads']} threads, "
         f"{known[0]['training']['device']}",
     ]
     show(table, as_json=False)
@@ -239,8 +257,3 @@ def write(plan: Plan, folder: Path, title: str, errors: dict[tuple[str, int], st
     write_whole(folder / "compare.json", json.dumps(document, indent=1, ensure_ascii=False) + "\n")
     write_whole(folder / "compare.md", markdown(title, table, notes, failed))
     print(f"\nreport: {folder / 'compare.md'}  ({folder / 'compare.json'}, {folder / 'compare.png'})")
-
-
-def has_report(place: Path) -> bool:
-    """Return whether a run is finished."""
-    return (place / "report.json").is_file()

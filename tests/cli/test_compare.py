@@ -7,10 +7,11 @@ import os
 
 import pytest
 
-from rnnzoo.cli import compare
+from rnnzoo.cli import compare, compare_run
 from rnnzoo.cli.main import main
 from rnnzoo.comparison import Spread, order, rows, spread, summarise
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # of jsonargparse
 OPTIONS = [
     "--data.limit",
     "60",
@@ -70,6 +71,7 @@ def trained(monkeypatch):
         return ""
 
     monkeypatch.setattr(compare, "train", train)
+    monkeypatch.setattr(compare, "refuse_unfit", lambda *_: None)
     return done
 
 
@@ -102,15 +104,80 @@ def test_other_settings_in_the_same_folder_are_refused(trained, tmp_path, capsys
     assert run(tmp_path / "c", "--budget", "30s") == 2
     assert "budget_seconds of the comparison" in capsys.readouterr().err
     assert run(tmp_path / "c", "--data.limit", "9") == 2
-    assert "options of the comparison" in capsys.readouterr().err
+    assert "options of the comparison in" in (told := capsys.readouterr().err)
+    assert "expected none, got --data.limit=9; name another --run_dir" in told
+    assert run(tmp_path / "c") == 0
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").write_text("long")
+    assert run(tmp_path / "other") == 2
+    assert "expected a new folder, or that of a comparison" in capsys.readouterr().err
     assert len(trained) == 2
+
+
+def test_a_recipe_that_was_changed_is_refused(trained, tmp_path, capsys):
+    (tmp_path / "more.yaml").write_text("model: {init_args: {hidden_size: 3}}\n")
+    more = ["--config", str(tmp_path / "more.yaml")]
+    assert run(tmp_path / "c", *more) == 0
+    assert run(tmp_path / "c", *more) == 0
+    (tmp_path / "more.yaml").write_text("model: {init_args: {hidden_size: 5}}\n")
+    assert run(tmp_path / "c", *more) == 2
+    assert "got a recipe that was changed since" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options", "expected"),
+    [
+        ("gaussians", [], "expected a recipe whose model has a cell, got a VectorClassifier"),
+        ("hidden_markov", ["--model.recurrent.weight_drop", "0.5"], "cell 'mingru' in this recipe: weight_drop"),
+        ("hidden_markov", ["--model.recurrent.backend", "native"], "cell 'mingru' in this recipe: backend"),
+        ("hidden_markov", ["--model.cel", "gru"], "did you mean 'cell'?"),
+    ],
+)
+def test_what_the_model_cannot_take_is_told_before_anything_is_trained(tmp_path, capsys, recipe, options, expected):
+    place = tmp_path / "c"
+    assert main(["compare", recipe, "--cells", "gru,mingru", "--run_dir", str(place), *options]) == 2
+    told = capsys.readouterr().err
+    assert expected in told
+    assert told.count("\n") == 1
+    assert not place.exists()
+
+
+def test_a_run_is_a_process_whose_epochs_are_shown_and_whose_failure_is_told(tmp_path, capsys, monkeypatch):
+    script = tmp_path / "python"
+    monkeypatch.setattr(compare_run.sys, "executable", str(script))
+    plan = compare.Plan("recipe", ("gru",), (1,), 90, ("--data.limit=9",))
+    place = tmp_path / "c" / "gru" / "seed_1"
+    place.mkdir(parents=True)
+    (place / "left.txt").write_text("of an interrupted run")
+
+    def call(*lines):
+        script.write_text("\n".join(["#!/bin/sh", 'echo "$@"', *lines]))
+        script.chmod(0o755)
+        error = compare.train(plan, "gru", 1, place)
+        return error, capsys.readouterr().out, place.with_name("seed_1.log").read_text()
+
+    done = [f"mkdir {place}", f"echo {{}} > {place}/report.json"]
+    error, shown, log = call("echo 'epoch  loss'", "echo '    0   1.5'", "echo 'data: 12  of them'", *done)
+    assert (error, shown) == ("", "  epoch  loss\n      0   1.5\n")
+    words = log.splitlines()[0].split()
+    assert words[:5] == ["-m", "rnnzoo", "fit", "recipe", "--data.limit=9"]
+    assert {"--model.cell=gru", "--seed_everything=1", "--trainer.max_time=00:00:01:30"} <= set(words)
+    error, _, _ = call("echo 'rnnzoo: error: data: expected more, got less' >&2", "echo", "exit 2")
+    assert error == f"data: expected more, got less (see {place.with_name('seed_1.log')})"
+    assert not place.exists()
+    error, _, _ = call("kill -9 $$")
+    assert error.startswith("killed by signal 9 (")
+    error, _, _ = call("exit 0")  # no report, such as of a dry run
+    assert error.startswith("-m rnnzoo fit")
 
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--cells", "lstm,gur"], "cell: expected one of"),
+        (["--cells", "lstm,gur"], "got 'gur'; did you mean"),
         (["--cells", "lstm,gru,lstm"], "--cells: expected each cell once"),
+        (["--cells", "gru", "--budget", "1.5m"], "--budget: expected a time"),
+        (["--cells", "gru", "--trainer.max_time", "00:00:01:00"], "expected --budget"),
         ([], "--cells: expected names of cells"),
         (["--cells", "gru", "--seeds", "0"], "--seeds: expected a whole number"),
         (["--cells", "gru", "--budget", "30"], "--budget: expected a time such as 90s, 30m or 2h, got '30'"),

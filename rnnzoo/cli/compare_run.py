@@ -1,0 +1,85 @@
+"""One run of a comparison: ``rnnzoo fit`` in a process of its own."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+EPOCH_ROW = re.compile(r"(epoch| *\d+)  +\S")  # of the table that a training prints
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be compared.
+
+    Args:
+        recipe: name or file.
+        cells: names.
+        seeds: seeds.
+        budget: seconds of each training, or None.
+        overrides: options handed to every run.
+    """
+
+    recipe: str
+    cells: tuple[str, ...]
+    seeds: tuple[int, ...]
+    budget: int | None
+    overrides: tuple[str, ...]
+
+
+def train(plan: Plan, cell: str, seed: int, place: Path) -> str:
+    """Train one run as `rnnzoo fit` does, in a process of its own; return what it failed with, or nothing.
+
+    Its epochs are shown, and all it prints goes into a log beside the folder. A folder without a report is what an
+    interrupted run left: it is trained anew, since its speed and memory are to be those of a whole run.
+    """
+    shutil.rmtree(place, ignore_errors=True)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    words = [f"--model.cell={cell}", f"--seed_everything={seed}", f"--run_dir={place}"]
+    if plan.budget is not None:
+        words.append(f"--trainer.max_time={clock(plan.budget)}")
+    if not any(word.startswith("--trainer.enable_progress_bar") for word in plan.overrides):
+        words.append("--trainer.enable_progress_bar=false")  # it would fill the log
+    program = [sys.executable, "-m", "rnnzoo", "fit", plan.recipe, *plan.overrides, *words]
+    log = place.with_name(f"{place.name}.log")
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL}
+    last = ""
+    with (
+        log.open("w", encoding="utf-8") as file,
+        subprocess.Popen(program, text=True, errors="replace", **pipes) as run,
+    ):
+        assert run.stdout is not None
+        try:
+            for line in run.stdout:
+                file.write(line)
+                file.flush()
+                last = line.strip() or last
+                if EPOCH_ROW.match(line):
+                    print(f"  {line.rstrip()}", flush=True)
+        except BaseException:
+            run.terminate()
+            raise
+    if run.returncode == 0 and has_report(place):
+        return ""
+    reason = f"killed by signal {-run.returncode}" if run.returncode < 0 else last.removeprefix("rnnzoo: error: ")
+    return f"{reason or f'exit code {run.returncode}'} (see {log})"
+
+
+def clock(seconds: int) -> str:
+    """Return seconds as Lightning reads them: days, hours, minutes and seconds.
+
+    >>> clock(90061)
+    '01:01:01:01'
+    """
+    minutes, hours = seconds // 60, seconds // 3600
+    return f"{hours // 24:02}:{hours % 24:02}:{minutes % 60:02}:{seconds % 60:02}"
+
+
+def has_report(place: Path) -> bool:
+    """Return whether a run is finished."""
+    return (place / "report.json").is_file()
