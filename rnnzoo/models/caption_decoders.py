@@ -11,7 +11,7 @@ from rnnzoo.errors import InputError, unknown_name
 from rnnzoo.layers import Recurrent, VocabularyHead
 from rnnzoo.layers.attention import AdditiveAttention
 from rnnzoo.models.caption_options import GridOptions
-from rnnzoo.models.encoder import build_recurrent, build_words
+from rnnzoo.models.encoder import build_recurrent, build_words, output_size
 from rnnzoo.models.options import RecurrentOptions, WordOptions
 from rnnzoo.text.tokenizer import Tokenizer
 
@@ -69,9 +69,10 @@ def build_decoder(
             image_as=image_as,
             dropout=dropout,
         )
-    score = AdditiveAttention(query_size=hidden_size, memory_size=memory_size, size=grid.size or hidden_size)
+    width = output_size(cell, hidden_size, recurrent)  # of the hidden state that asks
+    score = AdditiveAttention(query_size=width, memory_size=memory_size, size=grid.size or hidden_size)
     if attention == "top_down":
-        first = layers(hidden_size + memory_size + words.size)
+        first = layers(width + memory_size + words.size)
         second = layers(memory_size + first.output_size)
         return TopDownDecoder(
             embedding=embedding,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
+import torch
 import torch.nn.functional as F
 
+from rnnzoo.cells import make_cell
 from rnnzoo.errors import InputError
 from rnnzoo.layers import Recurrent, WordEmbedding
 from rnnzoo.layers.embedding import load_text_vectors
@@ -25,6 +27,13 @@ def build_recurrent(
         dropout=dropout if num_layers > 1 else 0.0,
         **dataclasses.asdict(options),
     )
+
+
+def output_size(cell: str, hidden_size: int, options: RecurrentOptions) -> int:
+    """Return the numbers that a cell puts out in a step: `hidden_size`, unless it projects them."""
+    with torch.random.fork_rng(devices=[]):  # what the cell draws must not shift what others draw
+        made = make_cell(cell, input_size=1, hidden_size=hidden_size, **(options.cell_options or {}))
+    return made.output_size
 
 
 def build_words(tokenizer: Tokenizer, options: WordOptions, *, vocabulary_size: int | None = None) -> WordEmbedding:

@@ -21,7 +21,7 @@ from rnnzoo.layers.bridge import Bridge
 from rnnzoo.layers.embedding import PADDING, UNKNOWN
 from rnnzoo.metrics import ExactMatch, MeanLoss, SacreBleu
 from rnnzoo.models.base import OptimizerFactory, SchedulerFactory, ZooModel, as_processor
-from rnnzoo.models.encoder import build_recurrent
+from rnnzoo.models.encoder import build_recurrent, output_size
 from rnnzoo.models.losses import Objective
 from rnnzoo.models.options import RecurrentOptions, WordOptions, as_options
 from rnnzoo.processors.translation import TranslationProcessor
@@ -138,7 +138,7 @@ class Translator(ZooModel):
         )
         decoder = build_recurrent(
             cell=cell,
-            input_size=vectors.size + (hidden_size if input_feeding else 0),
+            input_size=vectors.size + (output_size(cell, hidden_size, options) if input_feeding else 0),
             hidden_size=hidden_size,
             num_layers=num_layers,
             dropout=dropout,

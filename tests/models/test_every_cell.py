@@ -1,0 +1,42 @@
+"""Every cell in every pattern: a step of training, and an answer."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from catalogue import CELLS
+from small_models import SAMPLES, batch_of, build
+
+OPTIONS = {  # beside the defaults: what passes the hidden state on from step to step
+    "Translator": {"input_feeding": True},
+    "Captioner": {"attention": "top_down"},
+}
+PATTERNS = [name for name in SAMPLES if name != "VectorClassifier"]  # that one has no cell
+SEARCH = {"Translator": {"search": {"max_length": 4}}, "Captioner": {"search": {"max_length": 4}}}
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("name", PATTERNS)
+def test_a_step_and_an_answer(name, cell):
+    model = build(name, cell=cell, **SEARCH.get(name, {}))
+    batch = batch_of(model)
+    objective = model.objective(model(batch), batch)
+    (objective.total / objective.items).backward()
+    grads = {key: parameter.grad for key, parameter in model.named_parameters() if "cells" in key or "recurrent" in key}
+    assert grads
+    assert all(grad is None or grad.isfinite().all() for grad in grads.values())
+    assert sum(float(grad.abs().sum()) for grad in grads.values() if grad is not None) > 0
+    model.eval()
+    with torch.inference_mode():
+        answers = model.answers(model(batch), batch)
+    assert len(answers) == len(SAMPLES[name])
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_a_cell_that_puts_out_less_than_it_holds(name):
+    model = build(name, cell="lstm_projected", **OPTIONS[name], **SEARCH[name])
+    batch = batch_of(model)
+    model.objective(model(batch), batch).total.backward()
+    model.eval()
+    with torch.inference_mode():
+        assert len(model.answers(model(batch), batch)) == len(SAMPLES[name])
