@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,27 +50,35 @@ def train(plan: Plan, cell: str, seed: int, place: Path) -> str:
         words.append("--trainer.enable_progress_bar=false")  # it would fill the log
     program = [sys.executable, "-m", "rnnzoo", "fit", plan.recipe, *plan.overrides, *words]
     log = place.with_name(f"{place.name}.log")
-    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL}
     last = ""
-    with (
-        log.open("w", encoding="utf-8") as file,
-        subprocess.Popen(program, text=True, errors="replace", **pipes) as run,
-    ):
+    with log.open("w", encoding="utf-8") as file, ended_with_us(program) as run:
         assert run.stdout is not None
-        try:
-            for line in run.stdout:
-                file.write(line)
-                file.flush()
-                last = line.strip() or last
-                if EPOCH_ROW.match(line):
-                    print(f"  {line.rstrip()}", flush=True)
-        except BaseException:
-            run.terminate()
-            raise
+        for line in run.stdout:
+            file.write(line)
+            file.flush()
+            last = line.strip() or last
+            if EPOCH_ROW.match(line):
+                print(f"  {line.rstrip()}", flush=True)
     if run.returncode == 0 and has_report(place):
         return ""
     reason = f"killed by signal {-run.returncode}" if run.returncode < 0 else last.removeprefix("rnnzoo: error: ")
     return f"{reason or f'exit code {run.returncode}'} (see {log})"
+
+
+@contextmanager
+def ended_with_us(program: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """Start a program whose output is read here, and end it if we are interrupted or terminated."""
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL}
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        with subprocess.Popen(program, text=True, errors="replace", **pipes) as run:
+            try:
+                yield run
+            except BaseException:
+                run.terminate()
+                raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def clock(seconds: int) -> str:

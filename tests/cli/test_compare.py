@@ -167,6 +167,8 @@ def test_a_run_is_a_process_whose_epochs_are_shown_and_whose_failure_is_told(tmp
     assert not place.exists()
     error, _, _ = call("kill -9 $$")
     assert error.startswith("killed by signal 9 (")
+    with pytest.raises(SystemExit):  # the run ends with the comparison
+        call("kill -TERM $PPID", "exec sleep 60")
     error, _, _ = call("exit 0")  # no report, such as of a dry run
     assert error.startswith("-m rnnzoo fit")
 

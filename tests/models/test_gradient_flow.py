@@ -12,7 +12,7 @@ from rnnzoo.batches import IGNORED
 from rnnzoo.cells import CELLS
 from rnnzoo.errors import InputError
 from rnnzoo.models.gradient_flow import gate_names, measure_flow
-from rnnzoo.models.gradient_tape import cells_by_place
+from rnnzoo.models.gradient_tape import Call, Tape, cells_by_place
 from rnnzoo.state import map_state
 
 TEXT = "the cat sat on the mat and the cat sat on the mat again"
@@ -231,6 +231,18 @@ def test_a_decoder_that_runs_step_by_step_is_measured_over_its_target():
     model = build("Translator", input_feeding=True, attention="additive")
     curve = measure_flow(model, batch_of(model)).curves["decoder.recurrent.layer 0 forward"]
     assert curve.rows == [2, 2, 1]  # targets of 3 and 4 tokens with the end
+
+
+def test_steps_outside_of_a_whole_call_are_a_sequence_until_rows_are_added():
+    tape = Tape()
+    calls = [Call(torch.zeros(rows, 1), [], [], None) for rows in (3, 3, 2, 2, 1, 2)]
+    tape.begin()
+    tape.add(calls[0])
+    tape.add(calls[1])
+    tape.close()
+    for call in calls[2:]:
+        tape.add(call)
+    assert [[len(call.output) for call in sequence] for sequence in tape.sequences] == [[3, 3], [2, 2, 1], [2]]
 
 
 def test_each_word_that_a_character_layer_reads_is_a_row():
