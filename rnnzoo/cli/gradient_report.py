@@ -177,7 +177,7 @@ def positive(values: Sequence[float]) -> list[float]:
 def draw_gates(measured: Sequence[Measured], target: Path) -> None:
     """Draw a bar for each gate: the share that is shut, between, and open."""
     bars = [
-        (f"{each.cell} {gate.gate}, {layer}, {each.when}", gate)
+        (f"{layer}, {each.cell} {each.when}: {gate.gate}", gate)
         for layer in dict.fromkeys(layer for each in measured for layer in each.flow.gates)
         for each in measured
         for gate in each.flow.gates.get(layer, [])
