@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from rnnzoo.cells.wrappers import RecurrentDropout
-from rnnzoo.layers.recurrent import Recurrent, States, base_cell, inner_state
+from rnnzoo.cells.wrappers import RecurrentDropout, base_cell
+from rnnzoo.layers.recurrent import Recurrent, States, inner_state
 from rnnzoo.state import State
 
 

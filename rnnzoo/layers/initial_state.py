@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from rnnzoo.cells.wrappers import RecurrentDropout
+from rnnzoo.cells.wrappers import RecurrentDropout, base_cell
 from rnnzoo.errors import InputError
-from rnnzoo.layers.recurrent import Recurrent, States, base_cell
+from rnnzoo.layers.recurrent import Recurrent, States
 from rnnzoo.state import State
 
 

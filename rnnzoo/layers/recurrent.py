@@ -16,7 +16,7 @@ from rnnzoo.backends.native import zero_padding
 from rnnzoo.backends.select import choose
 from rnnzoo.cells import make_cell
 from rnnzoo.cells.base import Cell
-from rnnzoo.cells.wrappers import RecurrentDropout, drop_weights
+from rnnzoo.cells.wrappers import RecurrentDropout, Wrapper, Zoneout, base_cell, drop_weights
 from rnnzoo.errors import InputError
 from rnnzoo.layers.dropout import locked_dropout
 from rnnzoo.lengths import reverse_padded
@@ -38,6 +38,8 @@ class Recurrent(nn.Module):
         bidirectional: run a second cell from the end of each row to its start, and concatenate both outputs.
         dropout: dropout on the outputs of all layers but the last.
         recurrent_dropout: dropout on the hidden state that enters the recurrence, one mask a sequence.
+        zoneout: probability that a unit keeps its value of the step before, alike for the hidden state and a memory
+            ``cell``; or both by name, such as ``{"hidden": 0.05, "cell": 0.5}``.
         weight_drop: dropout on the recurrent weights of all layers, one mask a call for all rows and steps.
         locked_dropout: `dropout` keeps one mask for all steps of a sequence instead of one a step.
         residual: add a layer's input to its output, in each layer where their sizes agree.
@@ -67,6 +69,7 @@ class Recurrent(nn.Module):
         bidirectional: bool = False,
         dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
+        zoneout: float | Mapping[str, float] = 0.0,
         weight_drop: float = 0.0,
         locked_dropout: bool = False,
         residual: bool = False,
@@ -103,7 +106,8 @@ class Recurrent(nn.Module):
         sizes = [input_size]
         for _ in range(num_layers):
             for _ in range(1 + bidirectional):
-                inner = make_cell(cell, input_size=sizes[-1], hidden_size=hidden_size, **(cell_options or {}))
+                made = make_cell(cell, input_size=sizes[-1], hidden_size=hidden_size, **(cell_options or {}))
+                inner = Zoneout.of(made, zoneout)
                 cells.append(RecurrentDropout(inner, dropout=recurrent_dropout) if recurrent_dropout > 0 else inner)
             sizes.append(cells[-1].output_size * (1 + bidirectional))
         self.cells = nn.ModuleList(cells)
@@ -269,7 +273,7 @@ class Recurrent(nn.Module):
             InputError: if torch has no such layer.
         """
         kinds = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN, "rnn_relu": nn.RNN}
-        masked = isinstance(self.cells[0], RecurrentDropout) or self.locked_dropout or self.weight_drop > 0
+        masked = isinstance(self.cells[0], Wrapper) or self.locked_dropout or self.weight_drop > 0
         if self.cell_name not in kinds or self.residual or len(self.norms) or len(self.initial) or masked:
             raise InputError(
                 "Recurrent.to_torch",
@@ -336,17 +340,13 @@ class Recurrent(nn.Module):
         cell: Any = self.cells[0]
         own = (self.cell_name, self.input_size, cell.hidden_size, self.num_layers, self.bidirectional, 0)
         other = (mode, module.input_size, module.hidden_size, module.num_layers, module.bidirectional, module.proj_size)
-        if own != other or isinstance(cell, RecurrentDropout):
+        if own != other or isinstance(cell, Wrapper):
             raise InputError(
                 "Recurrent.load_torch",
-                expected=f"(cell, input, hidden, layers, bidirectional, projection) = {own}, without recurrent dropout",
+                expected=f"(cell, input, hidden, layers, bidirectional, projection) = {own}, "
+                "without recurrent dropout or zoneout",
                 got=str(other),
             )
-
-
-def base_cell(cell: Cell) -> Cell:
-    """Return the cell inside a `RecurrentDropout`, or the cell itself."""
-    return cell.cell if isinstance(cell, RecurrentDropout) else cell
 
 
 def inner_state(state: State) -> State:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from rnnzoo.batches import Batch
 from rnnzoo.cells.base import Cell
+from rnnzoo.cells.wrappers import base_cell
 from rnnzoo.errors import InputError
-from rnnzoo.layers.recurrent import base_cell
 from rnnzoo.models.base import DEFAULT_GRADIENT_CLIP, ZooModel
 from rnnzoo.models.gradient_tape import Call, cells_by_place, recording
 from rnnzoo.models.transfer import recurrent_layers

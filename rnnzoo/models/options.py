@@ -23,6 +23,7 @@ class RecurrentOptions:
     Args:
         bidirectional: run a second stack from the end to the start and concatenate both outputs.
         recurrent_dropout: dropout on the hidden state that enters the recurrence, one mask a sequence.
+        zoneout: probability that a unit keeps its value of the step before; or ``{"hidden": 0.05, "cell": 0.5}``.
         weight_drop: dropout on the recurrent weights, one mask a batch.
         locked_dropout: dropout between layers keeps one mask for all steps of a sequence.
         residual: add a layer's input to its output where the sizes agree.
@@ -35,6 +36,7 @@ class RecurrentOptions:
 
     bidirectional: bool = True
     recurrent_dropout: float = 0.0
+    zoneout: float | dict[str, float] = 0.0
     weight_drop: float = 0.0
     locked_dropout: bool = False
     residual: bool = False

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rnnzoo.cells.wrappers import RecurrentDropout
+from rnnzoo.cells.wrappers import base_cell
 from rnnzoo.layers import Recurrent, WordEmbedding
 from rnnzoo.models.base import ZooModel
 from rnnzoo.text.vocabulary import ABSENT, Vocabulary
@@ -184,7 +184,7 @@ def other_vocabulary(model: ZooModel, weights: Mapping[str, Tensor]) -> tuple[st
 def places(model: nn.Module) -> dict[str, str]:
     """Return for each tensor of a model's state its place: its name, but cells are named by layer and direction.
 
-    So the place is the same in models of another depth or direction, and whether or not there is recurrent dropout.
+    So the place is the same in models of another depth or direction, and whatever wrappers are around the cell.
     """
     found = {name: name for name in model.state_dict()}
     for prefix, layers in recurrent_layers(model).items():
@@ -192,7 +192,8 @@ def places(model: nn.Module) -> dict[str, str]:
         for number, cell in enumerate(layers.cells):
             layer, direction = divmod(number, 1 + layers.bidirectional)
             there = f"{prefix}.layer {layer} {DIRECTIONS[direction]}"
-            start = f"{prefix}.cells.{number}." + ("cell." if isinstance(cell, RecurrentDropout) else "")
+            inside = next(name for name, module in cell.named_modules() if module is base_cell(cell))  # type: ignore[arg-type]
+            start = f"{prefix}.cells.{number}." + (f"{inside}." if inside else "")
             for name in found:
                 if name.startswith(start):
                     found[name] = f"{there}.{name.removeprefix(start)}"

@@ -130,6 +130,7 @@ CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {  # option → another value, 
     "bidirectional": (True, {}),
     "dropout": (0.5, {}),
     "recurrent_dropout": (0.5, {}),
+    "zoneout": ({"hidden": 0.5, "cell": 0.3}, {}),
     "weight_drop": (0.5, {}),
     "locked_dropout": (True, {"dropout": 0.5}),
     "residual": (True, {}),
@@ -200,7 +201,8 @@ def test_learned_initial_state(case, recurrent_dropout):
     for place, parameter in enumerate(parameters):
         moves = parameter.grad is not None and bool(parameter.grad.any())
         name = case.reference.fields[place % len(case.reference.fields)]
-        assert moves != (name in case.reference.passive), name
+        if name != "normaliser":  # of mlstm: it counts only where it is larger than its bound
+            assert moves != (name in case.reference.passive), name
 
 
 def test_a_given_state_goes_before_the_learned_one():

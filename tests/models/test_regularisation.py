@@ -25,9 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning warns of small da
 B, T, H = 3, 5, 4
 
 RECURRENT = [  # cells with weights that can be dropped; a few stand for all
-    name
-    for name in ("rnn", "lstm", "gru", "gru_reset_before", "mut2", "fgr", "slstm")
-    if name in CELLS
+    name for name in ("rnn", "lstm", "gru", "gru_reset_before", "mut2", "fgr", "slstm") if name in CELLS
 ]
 
 
