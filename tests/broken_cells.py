@@ -52,6 +52,23 @@ class IgnoresState(Plain):
         return hidden, HiddenState(hidden)
 
 
+class Forgets(Cell):
+    """A cell that counts nothing of what was before."""
+
+    def __init__(self, *, input_size: int, hidden_size: int) -> None:
+        super().__init__(input_size=input_size, hidden_size=hidden_size)
+        self.input = nn.Linear(input_size, hidden_size)
+
+    def project(self, inputs):
+        return self.input(inputs)
+
+    def initial_state(self, batch_size):
+        return HiddenState(self.input.weight.new_zeros(batch_size, self.hidden_size))
+
+    def step(self, projected, state):
+        return projected, HiddenState(projected)
+
+
 class SeesTheFuture(Plain):
     def project(self, inputs):
         projected = super().project(inputs)
@@ -296,6 +313,11 @@ def many_only(cell, inputs, lengths, state):
 def double_only(cell, inputs, lengths, state):
     outputs, final = reference.run(cell, inputs, lengths, state)
     return (outputs if inputs.dtype == torch.float64 else 0.9 * outputs), final
+
+
+def needing_rows(cell, inputs, lengths, state):
+    inputs.amax(0)
+    return reference.run(cell, inputs, lengths, state)
 
 
 def reading_padding(cell, inputs, lengths, state):

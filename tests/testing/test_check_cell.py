@@ -18,6 +18,7 @@ from broken_cells import (
     CutsTheGraph,
     Decay,
     DrawsRandomNumbers,
+    Forgets,
     HasAnIdleParameter,
     HasNoGradientAtZero,
     IgnoresState,
@@ -43,6 +44,7 @@ from broken_cells import (
     graphless,
     long_only,
     many_only,
+    needing_rows,
     padding_steps_in,
     reading_padding,
     rounding,
@@ -57,13 +59,17 @@ from torch import nn
 from rnnzoo.backends import BACKENDS
 from rnnzoo.cells import CELLS
 from rnnzoo.errors import InputError
+from rnnzoo.layers.recurrent import Recurrent
+from rnnzoo.state import map_state
 from rnnzoo.testing import BrokenLawError, check_cell, list_laws
+from rnnzoo.testing.backend_laws import both_directions
 
 BROKEN = [
     (Remembers, "The same call again|Chunks with carried state|A deep copy"),
     (CountsCalls, "A step leaves projected input, state, parameters and buffers as they are.*calls 0"),
     (LooksAtOtherRows, "A row alone, cut to its length.*outputs of row"),
     (IgnoresState, "Every parameter gets a gradient.*recurrent_weight"),
+    (Forgets, "the state matters.*expected other outputs from another state, got the same"),
     (SeesTheFuture, "`project` looks at no other step.*projection of step 0"),
     (NormalisesTheBatch, "`project` looks at no other step and no other row.*projection of row 0"),
     (SwapsOutputs, r"A step returns the output \[B, O\].*expected \(output, state\), got \(HiddenState, Tensor\)"),
@@ -107,6 +113,7 @@ FASTER = {
     long_only: "Chunks with carried state.*outputs",
     many_only: "A row alone.*outputs of row 0",
     double_only: "In float32 all is near",
+    needing_rows: "without rows there are no outputs",
     reading_padding: "What stands on the padding",
 }
 
@@ -143,6 +150,45 @@ def test_laws_stand_on_their_own(backend, message, monkeypatch):
     monkeypatch.setattr("rnnzoo.testing.reference_is_equalled", lambda *arguments: None)
     with pytest.raises(BrokenLawError, match=rf"(?s)({message})"):
         check_cell(Plain, backends=[backend])
+
+
+def backwards(inputs, lengths):
+    return inputs.flip(1)
+
+
+def drifting(self, inputs, state):
+    outputs, state = STEP(self, inputs, state)
+    return 0.99 * outputs, state
+
+
+def resetting_all(self, batch_size):
+    """Return another initial state in each call for the same cell."""
+    self.calls = getattr(self, "calls", 0) + 1
+    return map_state(lambda field: field + self.calls, INITIAL(self, batch_size))
+
+
+STEP, INITIAL = Recurrent.step, Recurrent.initial_state
+
+
+@pytest.mark.parametrize(
+    ("place", "wrong", "message"),
+    [
+        (
+            "rnnzoo.layers.recurrent.reverse_padded",
+            backwards,
+            "The backward direction is the cell on each row",
+        ),
+        ("rnnzoo.layers.recurrent.Recurrent.step", drifting, "Single steps give what the whole gives"),
+        ("rnnzoo.layers.recurrent.Recurrent.initial_state", resetting_all, "fresh start|no state is the initial state"),
+    ],
+)
+def test_broken_layers_are_caught(place, wrong, message, monkeypatch):
+    """What the layers do beside the cell; the law is tried alone where others would see it before."""
+    monkeypatch.setattr(place, wrong)
+    if wrong is backwards:
+        monkeypatch.setattr("rnnzoo.testing.BACKEND_LAWS", (both_directions,))
+    with pytest.raises(BrokenLawError, match=message):
+        check_cell(Plain, backends=["reference"])
 
 
 @pytest.mark.parametrize("kind", [Plain, WithTwoFields, Decay])
