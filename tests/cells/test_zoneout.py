@@ -7,7 +7,7 @@ import pytest
 import torch
 from catalogue import CELLS, TOLERANCES, flatten, load_weights
 
-from rnnzoo.backends import BACKENDS, fused, reference
+from rnnzoo.backends import BACKENDS, fused, kernels, reference
 from rnnzoo.cells import make_cell
 from rnnzoo.cells.wrappers import RecurrentDropout, Zoneout, base_cell, drop_weights
 from rnnzoo.errors import InputError
@@ -122,6 +122,26 @@ def test_all_backends_have_the_gradients_of_the_reference(case):
             cell.train()
         for got, expected in zip(*found, strict=True):
             torch.testing.assert_close(got, expected, **EXACT)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("train", [True, False], ids=["train", "eval"])
+def test_compiled_kernels(monkeypatch, train):
+    """Also where two cells differ in nothing but a rate."""
+    monkeypatch.setenv("RNNZOO_COMPILE", "1")
+    case, before = CELLS["lstm"], set(kernels._compiled)
+    for rates in ({"hidden": 0.4, "cell": 0.3}, {"hidden": 0.1, "cell": 0.3}):
+        masks = torch.from_numpy(draw_masks(case, rates)) if train else None
+        cell, _, values, state = build(case, rates, masks=masks)
+        cell.train(train)
+        inputs = torch.from_numpy(values).requires_grad_()
+        found = [
+            differentiate(cell, inputs, state, *run(cell, inputs, torch.tensor(LENGTHS[1]), state))
+            for run in (reference.run, fused.run)
+        ]
+        for got, expected in zip(*found, strict=True):
+            torch.testing.assert_close(got, expected, **EXACT)
+    assert set(kernels._compiled) > before
 
 
 @pytest.mark.parametrize("run", [reference.run, fused.run], ids=["reference", "fused"])

@@ -62,7 +62,7 @@ from rnnzoo.errors import InputError
 from rnnzoo.layers.recurrent import Recurrent
 from rnnzoo.state import map_state
 from rnnzoo.testing import BrokenLawError, check_cell, list_laws
-from rnnzoo.testing.backend_laws import both_directions
+from rnnzoo.testing.backend_laws import BACKEND_LAWS, both_directions
 
 BROKEN = [
     (Remembers, "The same call again|Chunks with carried state|A deep copy"),
@@ -185,6 +185,7 @@ STEP, INITIAL = Recurrent.step, Recurrent.initial_state
 def test_broken_layers_are_caught(place, wrong, message, monkeypatch):
     """What the layers do beside the cell; the law is tried alone where others would see it before."""
     monkeypatch.setattr(place, wrong)
+    assert both_directions in BACKEND_LAWS
     if wrong is backwards:
         monkeypatch.setattr("rnnzoo.testing.BACKEND_LAWS", (both_directions,))
     with pytest.raises(BrokenLawError, match=message):
