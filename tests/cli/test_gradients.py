@@ -53,6 +53,7 @@ def test_the_same_command_gives_the_same_numbers_and_steps_may_be_left_out(found
     assert "gate saturation:" in printed
 
 
+@pytest.mark.slow
 def test_a_trained_model_is_looked_at_beside_the_one_it_began_as(tmp_path):
     fit = ["fit", "hidden_markov", *SMALL, "--model.cell", "gru", "--trainer.max_epochs", "1"]
     assert main([*fit, "--run_dir", str(tmp_path / "run")]) == 0

@@ -183,6 +183,7 @@ def test_autocast(case, backend):
     assert found["cells.0.recurrent_weight"].abs().max() > 0
 
 
+@pytest.mark.slow
 @over_backends
 def test_export_of_evaluation(case, backend):
     layer = make(case, backend=backend).eval()
