@@ -131,6 +131,7 @@ def test_raw_samples_are_answered_in_order_whatever_the_batch(name, cell):
         assert [answer[key] for answer in answers] == [answer[key] for answer in backwards]
 
 
+@pytest.mark.slow
 def test_best_scores_are_of_metrics_that_the_models_have():
     for name, case in MODELS.items():
         data = DATA_MODULES[case.data](synthetic=case.task, limit=SAMPLES)

@@ -14,6 +14,8 @@ from rnnzoo.text.tokenizer import TokenizerOptions
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 
+pytestmark = pytest.mark.slow  # real data, where they are at hand
+
 
 def place(name):
     if not (DATA / name).is_dir():
