@@ -116,6 +116,11 @@ def parameters(kind: Any) -> dict[str, Any] | None:
     """Return the arguments of a class with the dataclass behind each, or None where they are not known."""
     if not isinstance(kind, type) or kind.__module__ == "builtins":
         return None
+    return {name: dataclass_in(hint) for name, hint in type_hints(kind).items()}
+
+
+def type_hints(kind: type) -> dict[str, Any]:
+    """Return the arguments of a class with the type hint of each; an argument without one has None."""
     found: dict[str, Any] = {}
     for base in kind.__mro__:  # a constructor that hands **arguments on takes those of the next class too
         if "__init__" not in vars(base):
@@ -126,7 +131,7 @@ def parameters(kind: Any) -> dict[str, Any] | None:
         handed_on = [parameter for parameter in signature if parameter.kind is inspect.Parameter.VAR_KEYWORD]
         for parameter in signature:
             if parameter not in handed_on and parameter.name not in ("self", "processor"):
-                found.setdefault(parameter.name, dataclass_in(hints.get(parameter.name)))
+                found.setdefault(parameter.name, hints.get(parameter.name))
         if not handed_on:
             break
     return found

@@ -43,13 +43,15 @@ def run(argv: list[str]) -> int:
     if output is not None and output.exists():
         raise InputError(f"--output {output}", expected="a new file", got="one that exists")
 
-    from rnnzoo.bundle import load, model_folder, read_config
+    from rnnzoo.bundle import CONFIG, load, model_folder, read_config
     from rnnzoo.cli.engine import build_for_test, quiet_lightning
     from rnnzoo.cli.evaluation import evaluate, format_table
+    from rnnzoo.cli.stored_data import check_stored_data
 
     quiet_lightning()
-    model = load(arguments.positional)
-    recipe = read_config(model_folder(arguments.positional)).get("data")
+    folder = model_folder(arguments.positional)
+    recipe = check_stored_data(read_config(folder).get("data"), str(folder / CONFIG))
+    model = load(folder)
     data, trainer = build_for_test(recipe, arguments.configs, arguments.overrides)
     data.processor = model.processor
     data.for_testing = any(word.startswith("--data.path=") for word in arguments.overrides)
