@@ -124,9 +124,10 @@ def build(folder: Path, config: dict[str, Any]) -> ZooModel:
             got=repr(config["model"]),
             fix="import the module that registers it, or update rnnzoo",
         )
-    for name, code in (config.get("own_cells") or {}).items():
+    own = config.get("own_cells") or {}
+    for name in [*own, *cells_in(config["arguments"])]:
         if name not in CELLS:
-            raise unknown_cell(folder, name, str(code))
+            raise unknown_cell(folder, name, own.get(name))
     processor = json.loads((folder / PROCESSOR).read_text(encoding="utf-8"))
     try:
         return MODELS[config["model"]](processor=processor, **config["arguments"])
@@ -143,14 +144,28 @@ def own_cells(model: ZooModel) -> dict[str, str]:
     return {name: facts[name]["code"] for name in names if "code" in facts[name]}
 
 
-def unknown_cell(folder: Path, name: str, code: str) -> InputError:
-    """Return the error for a model whose cell is not registered."""
-    here = code != "__main__"
+def cells_in(arguments: Any) -> list[str]:
+    """Return what the arguments of a model name as cells, of its own and of its parts.
+
+    >>> cells_in({"cell": "gru", "size": 3, "characters": {"cell": "rnn"}})
+    ['gru', 'rnn']
+    """
+    if not isinstance(arguments, dict):
+        return []
+    inner = [name for key, value in arguments.items() if key != "cell_options" for name in cells_in(value)]
+    return [arguments["cell"], *inner] if isinstance(arguments.get("cell"), str) else inner
+
+
+def unknown_cell(folder: Path, name: str, code: str | None) -> InputError:
+    """Return the error for a model whose cell is not registered, by `code` if the folder says so."""
+    file = None if code == "__main__" else code
+    origin = "" if code is None else f", which {file or 'a program'} registered"
     return InputError(
         str(folder / CONFIG),
         expected="a cell that is known here",
-        got=f"{name!r}, which {code if here else 'a program'} registered",
-        fix=f"on the command line give --import {code if here else 'FILE.py'}, from Python import it before",
+        got=f"{name!r}{origin}",
+        fix=f"on the command line give --import {file or 'FILE.py'}, from Python import it before"
+        + (", or update rnnzoo" if code is None else ""),
     )
 
 

@@ -230,6 +230,24 @@ class WithTwoFields(Plain):
         return hidden, ReversedState(hidden, state.hidden)
 
 
+class InnerState(NamedTuple):
+    hidden: Tensor
+    inner: Tensor
+    mask: Tensor
+
+
+class WithNamesOfWrappers(Plain):
+    """A good cell whose state has the names that the state of a wrapper has."""
+
+    def initial_state(self, batch_size):
+        zeros = self.bias.new_zeros(batch_size, self.hidden_size)
+        return InnerState(zeros, zeros, zeros)
+
+    def gates(self, projected, recurrent, state):
+        hidden = torch.tanh(projected + recurrent + state.inner * state.mask.cos())
+        return hidden, InnerState(hidden, state.hidden, state.inner)
+
+
 class Decay(LinearCell):
     """h' = σ(a) h + W x, with one decay a unit."""
 

@@ -123,8 +123,8 @@ class Zoneout(Wrapper):
         cell_rate: the same of the field ``cell``.
 
     Raises:
-        InputError: for a rate outside [0, 1), a cell that is not staged, or a rate of a memory that is none or that the
-            cell scales for itself.
+        InputError: for a rate outside [0, 1), a cell that is not staged or in dropout (which goes around), or a rate
+            of a memory that is none or that the cell scales for itself.
 
     Source: Krueger et al. 2017, "Zoneout: Regularizing RNNs by Randomly Preserving Hidden Activations".
     """
@@ -136,6 +136,10 @@ class Zoneout(Wrapper):
         if not isinstance(cell, StagedCell):
             kind = type(cell).__name__
             raise InputError("zoneout", expected="a gated or staged cell", got=kind, fix="use dropout between layers")
+        if isinstance(cell, RecurrentDropout):
+            raise InputError(
+                "zoneout", expected="a cell without dropout", got="RecurrentDropout", fix="put the dropout around it"
+            )
         if cell_rate > 0 and not has_memory(cell):
             got = f"{type(base_cell(cell)).__name__}, whose state has {', '.join(cell.initial_state(1)._fields)}"
             raise InputError("zoneout.cell", expected="a cell with a memory c of its own", got=got, fix="leave it out")

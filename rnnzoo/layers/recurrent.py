@@ -16,7 +16,7 @@ from rnnzoo.backends.native import zero_padding
 from rnnzoo.backends.select import choose
 from rnnzoo.cells import make_cell
 from rnnzoo.cells.base import Cell
-from rnnzoo.cells.wrappers import RecurrentDropout, Wrapper, Zoneout, base_cell, drop_weights
+from rnnzoo.cells.wrappers import DroppedState, RecurrentDropout, Wrapper, Zoneout, base_cell, drop_weights
 from rnnzoo.errors import InputError
 from rnnzoo.layers.dropout import locked_dropout
 from rnnzoo.lengths import reverse_padded
@@ -351,7 +351,7 @@ class Recurrent(nn.Module):
 
 def inner_state(state: State) -> State:
     """Return the state of the cell itself, without the masks of a wrapper around it."""
-    return state.inner if hasattr(state, "inner") else state
+    return state.inner if isinstance(state, DroppedState) else state
 
 
 def torch_names(module: nn.RNNBase) -> list[list[str]]:

@@ -230,6 +230,12 @@ def test_wrappers_in_wrappers_are_seen_through():
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in layer.parameters())
 
 
+def test_dropout_goes_around_zoneout():
+    dropped = RecurrentDropout(make_cell("gru", input_size=I, hidden_size=H), dropout=0.2)
+    with pytest.raises(InputError, match="zoneout: expected a cell without dropout, got RecurrentDropout; put the"):
+        Zoneout(dropped, hidden_rate=0.3)
+
+
 def test_what_sets_states_knows_of_it():
     encoder = Recurrent(cell="lstm", input_size=I, hidden_size=H, zoneout=0.3, bidirectional=True)
     decoder = Recurrent(cell="lstm", input_size=I, hidden_size=H, zoneout=0.3, recurrent_dropout=0.2)

@@ -10,6 +10,7 @@ import yaml
 from small_models import build
 
 import rnnzoo
+from rnnzoo.bundle import cells_in
 from rnnzoo.cells import CELLS
 from rnnzoo.cli import compare
 from rnnzoo.cli.main import main
@@ -150,6 +151,22 @@ def test_what_a_program_registered_is_told(file, tmp_path, monkeypatch):
     CELLS.remove("leaky")
     with pytest.raises(InputError, match=r"got 'leaky', which a program registered; .* --import FILE\.py, from Python"):
         rnnzoo.load(tmp_path / "model")
+
+
+@pytest.mark.parametrize("place", ["cell", "characters"])
+def test_a_cell_that_a_folder_says_nothing_of_is_asked_for_too(place, tmp_path):
+    rnnzoo.save(build("SequenceTagger"), tmp_path / "model")
+    path = tmp_path / "model" / "config.json"
+    config = json.loads(path.read_text())
+    del config["own_cells"]
+    config["arguments"][place] = "leaky" if place == "cell" else {"kind": "rnn", "cell": "leaky"}
+    path.write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"got 'leaky'; .* --import FILE\.py, from Python .*, or update rnnzoo$"):
+        rnnzoo.load(tmp_path / "model")
+
+
+def test_an_option_of_a_cell_is_no_cell():
+    assert cells_in({"cell": "gru", "recurrent": {"zoneout": {"cell": 0.5}, "cell_options": {"cell": "x"}}}) == ["gru"]
 
 
 def test_runs_of_a_comparison_are_told_of_the_file(file, monkeypatch):

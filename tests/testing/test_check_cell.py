@@ -35,6 +35,7 @@ from broken_cells import (
     StartsWithThreeRows,
     SwapsOutputs,
     TwoTruths,
+    WithNamesOfWrappers,
     WithTwoFields,
     WrongInHalf,
     WrongOutputSize,
@@ -192,7 +193,7 @@ def test_broken_layers_are_caught(place, wrong, message, monkeypatch):
         check_cell(Plain, backends=["reference"])
 
 
-@pytest.mark.parametrize("kind", [Plain, WithTwoFields, Decay])
+@pytest.mark.parametrize("kind", [Plain, WithTwoFields, WithNamesOfWrappers, Decay])
 def test_good_cells_pass_on_every_backend_and_leave_nothing_behind(kind, monkeypatch):
     before, stream = list(CELLS), torch.get_rng_state()
     monkeypatch.delenv("RNNZOO_COMPILE")
