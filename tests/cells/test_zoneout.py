@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 from catalogue import CELLS, TOLERANCES, flatten, load_weights
+from small_models import SAMPLES
+from small_models import build as build_model
 
 from rnnzoo.backends import BACKENDS, fused, kernels, reference
 from rnnzoo.cells import make_cell
@@ -228,6 +230,28 @@ def test_wrappers_in_wrappers_are_seen_through():
     outputs, _ = layer(torch.randn(B, T, I), torch.tensor([T, 0, 2]))
     outputs.sum().backward()
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in layer.parameters())
+
+
+@pytest.mark.parametrize("name", [name for name in SAMPLES if name != "VectorClassifier"])
+def test_every_model_hands_it_to_all_of_its_recurrent_layers(name):
+    model = build_model(name, recurrent={"zoneout": {"hidden": 0.1, "cell": 0.5}})
+    found = [layers for layers in model.modules() if isinstance(layers, Recurrent)]
+    assert found
+    for layers in found:
+        assert [(cell.hidden_rate, cell.cell_rate) for cell in layers.cells] == [(0.1, 0.5)] * len(layers.cells)
+
+
+@pytest.mark.parametrize("backend", ["reference", "fused"])
+def test_layers_that_are_recomputed_see_the_same_masks_again(backend):
+    found = []
+    for recompute in (False, True):
+        torch.manual_seed(0)
+        layer = Recurrent(cell="lstm", input_size=I, hidden_size=H, zoneout=0.4, recompute=recompute, backend=backend)
+        inputs = torch.randn(B, T, I, requires_grad=True)
+        outputs, _ = layer(inputs)
+        torch.rand(7)  # others draw numbers before the gradient is asked for
+        found.append([outputs, *torch.autograd.grad(outputs.square().sum(), [inputs, *layer.parameters()])])
+    assert all(map(torch.equal, *found))
 
 
 def test_dropout_goes_around_zoneout():

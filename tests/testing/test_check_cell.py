@@ -59,6 +59,7 @@ from torch import nn
 
 from rnnzoo.backends import BACKENDS
 from rnnzoo.cells import CELLS
+from rnnzoo.cells.base import HiddenState
 from rnnzoo.errors import InputError
 from rnnzoo.layers.recurrent import Recurrent
 from rnnzoo.state import map_state
@@ -210,6 +211,21 @@ def test_nothing_is_left_behind_by_a_broken_cell_either():
     assert list(CELLS) == before
     assert torch.equal(torch.get_rng_state(), stream)
     assert os.environ["RNNZOO_COMPILE"] == "0"
+
+
+class WideState(Plain):
+    def __init__(self, *, input_size: int, hidden_size: int) -> None:
+        super().__init__(input_size=input_size, hidden_size=hidden_size)
+        if hidden_size % 3:
+            raise InputError("hidden_size", expected="a multiple of 3", got=str(hidden_size))
+
+    def initial_state(self, batch_size):
+        return HiddenState(self.bias.new_zeros(batch_size, self.hidden_size, 2))
+
+
+def test_a_state_that_registration_could_not_look_at_is_looked_at():
+    with pytest.raises(BrokenLawError, match=r"cell WideState: The state is a NamedTuple.*without a vector hidden"):
+        check_cell(WideState, hidden_size=6)
 
 
 def test_options_and_sizes_go_to_the_cell(monkeypatch):
