@@ -89,9 +89,13 @@ CELLS = {
             FUSED,
             options={"projection_size": 3, "forget_bias": 2.5},
         ),
-        CellCase("lstm_layer_norm", normalised.LSTM_LAYER_NORM, "gated", FUSED, options={"forget_bias": 2.5}),
-        CellCase("lstm_state_norm", normalised.LSTM_STATE_NORM, "gated", FUSED, options={"forget_bias": 2.5}),
-        CellCase("gru_layer_norm", normalised.GRU_LAYER_NORM, "gated", FUSED),
+        CellCase(
+            "lstm_layer_norm", normalised.LSTM_LAYER_NORM, "gated", FUSED, options={"forget_bias": 2.5, "epsilon": 0.1}
+        ),
+        CellCase(
+            "lstm_state_norm", normalised.LSTM_STATE_NORM, "gated", FUSED, options={"forget_bias": 2.5, "epsilon": 0.1}
+        ),
+        CellCase("gru_layer_norm", normalised.GRU_LAYER_NORM, "gated", FUSED, options={"epsilon": 0.1}),
         CellCase(
             "multiplicative_lstm", multiplicative.MULTIPLICATIVE_LSTM, "staged", FUSED, options={"forget_bias": 2.5}
         ),

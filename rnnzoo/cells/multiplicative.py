@@ -27,7 +27,8 @@ class MultiplicativeLSTMCell(StagedCell):
         forget_bias: initial bias of the forget gate; 1 lets the memory last from the start.
 
     Source: Krause, Lu, Murray & Renals 2016, "Multiplicative LSTM for sequence modelling", arXiv 1609.07959; with
-    biases. Not the mLSTM of xLSTM, which is `rnnzoo.cells.xlstm.MLSTMCell`.
+    biases. Some public code has no tanh in g and h' = tanh(o ⊙ c') instead. Not the mLSTM of xLSTM, which is
+    `rnnzoo.cells.xlstm.MLSTMCell`.
     """
 
     gate_names = ("f", "i", "o")

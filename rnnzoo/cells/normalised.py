@@ -1,10 +1,12 @@
 """Gated cells whose sums are normalised over the units, at each step: layer normalisation inside the recurrence.
 
-LN(v; γ) = γ ⊙ (v - mean(v)) / √(var(v) + 10⁻⁵), over the numbers of one row. A gain γ starts at 1. The shifts of two
+LN(v; γ) = γ ⊙ (v - mean(v)) / √(var(v) + ε), over the numbers of one row. A gain γ starts at 1. The shifts of two
 normalised sums that are added are one bias.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +14,7 @@ from torch.nn import functional as F
 
 from rnnzoo.cells.base import GatedCell, HiddenState
 from rnnzoo.cells.lstm import LSTMState
+from rnnzoo.errors import InputError
 
 
 class NormalisedLSTMCell(GatedCell):
@@ -26,12 +29,17 @@ class NormalisedLSTMCell(GatedCell):
         input_size: I.
         hidden_size: H; with H = 1 the normalised memory is b_c whatever comes in.
         forget_bias: initial bias of the forget gate; 1 lets the memory last from the start.
+        epsilon: ε.
+
+    Raises:
+        InputError: for an `epsilon` that is not above 0.
     """
 
     gate_count = 4
 
-    def __init__(self, *, input_size: int, hidden_size: int, forget_bias: float = 1.0) -> None:
+    def __init__(self, *, input_size: int, hidden_size: int, forget_bias: float = 1.0, epsilon: float = 1e-5) -> None:
         super().__init__(input_size=input_size, hidden_size=hidden_size)
+        self.epsilon = checked(epsilon, self)
         self.input_gain = nn.Parameter(torch.ones(4 * hidden_size))
         self.recurrent_gain = nn.Parameter(torch.ones(4 * hidden_size))
         self.cell_gain = nn.Parameter(torch.ones(hidden_size))
@@ -40,7 +48,7 @@ class NormalisedLSTMCell(GatedCell):
 
     def project(self, inputs: Tensor) -> Tensor:
         """Return LN(W x; γ_x) + b: [..., I] → [..., 4·H]."""
-        return normalise(F.linear(inputs, self.input_weight), self.input_gain) + self.bias
+        return normalise(F.linear(inputs, self.input_weight), self.input_gain, self.epsilon) + self.bias
 
     def initial_state(self, batch_size: int) -> LSTMState:
         """Return zeros."""
@@ -49,11 +57,11 @@ class NormalisedLSTMCell(GatedCell):
 
     def sums(self, projected: Tensor, recurrent: Tensor) -> tuple[Tensor, ...]:
         """Return a_i, a_f, a_g and a_o, [B, H] each."""
-        return (projected + normalise(recurrent, self.recurrent_gain)).chunk(4, dim=-1)
+        return (projected + normalise(recurrent, self.recurrent_gain, self.epsilon)).chunk(4, dim=-1)
 
     def normalised_cell(self, cell: Tensor) -> Tensor:
         """Return LN(c; γ_c) + b_c."""
-        return normalise(cell, self.cell_gain) + self.cell_bias
+        return normalise(cell, self.cell_gain, self.epsilon) + self.cell_bias
 
 
 class LayerNormLSTMCell(NormalisedLSTMCell):
@@ -108,15 +116,24 @@ class LayerNormGRUCell(GatedCell):
     Block order r, z, n; ``input_gain`` (γ_x, γ_xn) and ``recurrent_gain`` (γ_h, γ_hn), [3·H] each; b_m is
     ``candidate_bias`` [H].
 
-    Source: Ba, Kiros & Hinton 2016, "Layer Normalization", arXiv 1607.06450, supplement; z
-    and 1 - z are exchanged to torch's convention.
+    Args:
+        input_size: I.
+        hidden_size: H; with H = 1 both parts of the candidate are their biases whatever comes in.
+        epsilon: ε.
+
+    Raises:
+        InputError: for an `epsilon` that is not above 0.
+
+    Source: Ba, Kiros & Hinton 2016, "Layer Normalization", arXiv 1607.06450, supplement; z and 1 - z are exchanged to
+    torch's convention. Other code normalises all three blocks together.
     """
 
     gate_count = 3
     gate_names = ("r", "z")
 
-    def __init__(self, *, input_size: int, hidden_size: int) -> None:
+    def __init__(self, *, input_size: int, hidden_size: int, epsilon: float = 1e-5) -> None:
         super().__init__(input_size=input_size, hidden_size=hidden_size)
+        self.epsilon = checked(epsilon, self)
         self.input_gain = nn.Parameter(torch.ones(3 * hidden_size))
         self.recurrent_gain = nn.Parameter(torch.ones(3 * hidden_size))
         self.candidate_bias = nn.Parameter(torch.zeros(hidden_size))  # b_m
@@ -137,10 +154,17 @@ class LayerNormGRUCell(GatedCell):
 
     def normalised_parts(self, sums: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
         """Return LN of the gates' sums [..., 2·H] and of the candidate's [..., H]."""
-        split = 2 * self.hidden_size
-        return normalise(sums[..., :split], gain[:split]), normalise(sums[..., split:], gain[split:])
+        split, epsilon = 2 * self.hidden_size, self.epsilon
+        return normalise(sums[..., :split], gain[:split], epsilon), normalise(sums[..., split:], gain[split:], epsilon)
 
 
-def normalise(values: Tensor, gain: Tensor) -> Tensor:
+def normalise(values: Tensor, gain: Tensor, epsilon: float) -> Tensor:
     """Return LN(v; γ) over the last axis, with a derivative also where all numbers are the same."""
-    return F.layer_norm(values, values.shape[-1:], gain)
+    return F.layer_norm(values, values.shape[-1:], gain, eps=epsilon)
+
+
+def checked(epsilon: float, cell: GatedCell) -> float:
+    """Return ε if it is above 0: without it the norm of equal numbers is 0/0."""
+    if not 0 < epsilon < math.inf:
+        raise InputError(f"{type(cell).__name__}.epsilon", expected="a number above 0", got=str(epsilon))
+    return epsilon

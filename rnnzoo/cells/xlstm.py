@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rnnzoo.cells.base import Cell, GatedCell
+from rnnzoo.cells.base import Cell, GatedCell, wide
 from rnnzoo.errors import InputError
 
 MOST = 80.0  # exp of it is a float32
@@ -33,7 +33,8 @@ class SLSTMCell(GatedCell):
     c' = f ⊙ c + i ⊙ tanh(a_g)    n' = f ⊙ n + i    h' = σ(a_o) ⊙ c' / n'
 
     The output does not depend on m: it only keeps exp from overflowing. Block order i, f, g, o; the recurrent weights
-    are one full head.
+    are one full head. c, n and m are float32 or wider whatever the weights are: n sums up as many steps as the gates
+    remember.
 
     Args:
         input_size: I.
@@ -55,19 +56,19 @@ class SLSTMCell(GatedCell):
 
     def initial_state(self, batch_size: int) -> SLSTMState:
         """Return zeros."""
-        size = (batch_size, self.hidden_size)
-        return SLSTMState(*(self.recurrent_weight.new_zeros(size) for _ in range(4)))
+        hidden = self.recurrent_weight.new_zeros(batch_size, self.hidden_size)
+        return SLSTMState(hidden, *(torch.zeros_like(hidden, dtype=wide(hidden.dtype)) for _ in range(3)))
 
     def gates(self, projected: Tensor, recurrent: Tensor, state: SLSTMState) -> tuple[Tensor, SLSTMState]:
         """Compute the four gates and the new state."""
-        i, f, g, o = (projected + recurrent).chunk(4, dim=-1)  # [B, H] each
+        i, f, g, o = (projected + recurrent).to(state.cell.dtype).chunk(4, dim=-1)  # [B, H] each
         kept = F.logsigmoid(f) + state.stabiliser
         stabiliser = torch.where(state.normaliser == 0, i, torch.maximum(kept, i))
         write = torch.exp(i - stabiliser)
         keep = torch.exp((kept - stabiliser).clamp(max=0.0))  # above 0 only where there is nothing to keep
         cell = keep * state.cell + write * torch.tanh(g)
         normaliser = keep * state.normaliser + write
-        hidden = torch.sigmoid(o) * cell / normaliser
+        hidden = (torch.sigmoid(o) * cell / normaliser).to(state.hidden.dtype)
         return hidden, SLSTMState(hidden, cell, normaliser, stabiliser)
 
 
@@ -89,8 +90,8 @@ class MLSTMCell(Cell):
     h' = σ(o) ⊙ (C'ᵀ q) / (max(|qᵀ n'|, exp(-m')) + 10⁻⁶)
 
     ``input_weight`` [4·H + 2·N, I] and ``bias``, block order q, k, v, o, i, f. Nothing depends on the last h: it is in
-    the state for what asks with it, an attention, and setting it changes no output. But for
-    the 10⁻⁶ the output does not depend on m.
+    the state for what asks with it, an attention, and setting it changes no output. But for the 10⁻⁶ the output does
+    not depend on m. C, n and m are float32 or wider whatever the weights are.
 
     The gates do not see the input at first: their weights are 0, the forget gates' biases lie evenly from 3 (a head
     that remembers 20 steps) to 6 (400 steps), those of the input gates are drawn from N(0, 0.1²).
@@ -130,13 +131,16 @@ class MLSTMCell(Cell):
     def initial_state(self, batch_size: int) -> MLSTMState:
         """Return zeros."""
         size = self.hidden_size // self.heads
-        shapes = ((self.hidden_size,), (self.heads, size, size), (self.heads, size), (self.heads,))
-        return MLSTMState(*(self.input_weight.new_zeros(batch_size, *shape) for shape in shapes))
+        shapes = ((self.heads, size, size), (self.heads, size), (self.heads,))
+        hidden = self.input_weight.new_zeros(batch_size, self.hidden_size)
+        return MLSTMState(
+            hidden, *(hidden.new_zeros(batch_size, *shape, dtype=wide(hidden.dtype)) for shape in shapes)
+        )
 
     def step(self, projected: Tensor, state: MLSTMState) -> tuple[Tensor, MLSTMState]:
         """Write, then read."""
-        wide, gates = projected.split((4 * self.hidden_size, 2 * self.heads), dim=-1)
-        q, k, v, o = wide.unflatten(-1, (4, self.heads, -1)).unbind(-3)  # [B, N, D] each
+        vectors, gates = projected.to(state.memory.dtype).split((4 * self.hidden_size, 2 * self.heads), dim=-1)
+        q, k, v, o = vectors.unflatten(-1, (4, self.heads, -1)).unbind(-3)  # [B, N, D] each
         a_i, a_f = gates.chunk(2, dim=-1)  # [B, N] each
         kept = F.logsigmoid(a_f) + state.stabiliser
         stabiliser = torch.maximum(kept, a_i)
@@ -147,5 +151,5 @@ class MLSTMCell(Cell):
         read = (q.unsqueeze(-2) @ memory).squeeze(-2)  # [B, N, D]
         least = torch.exp((-stabiliser).clamp(max=MOST))  # [B, N]
         scale = torch.maximum((q * normaliser).sum(-1).abs(), least) + EPSILON
-        hidden = (torch.sigmoid(o) * read / scale.unsqueeze(-1)).flatten(-2)  # [B, H]
+        hidden = (torch.sigmoid(o) * read / scale.unsqueeze(-1)).flatten(-2).to(state.hidden.dtype)  # [B, H]
         return hidden, MLSTMState(hidden, memory, normaliser, stabiliser)

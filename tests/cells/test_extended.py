@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import numpy as np
 import pytest
 import torch
-from references import xlstm
+from catalogue import CELLS, load_weights
+from references import normalised, xlstm
 from torch import nn
 from torch.nn import functional as F
 
 from rnnzoo.backends import reference
 from rnnzoo.cells import make_cell
 from rnnzoo.errors import InputError
+from rnnzoo.state import where
 
 B, T, I, H = 3, 7, 5, 6  # noqa: E741
 TWICE = torch.float64
@@ -85,6 +88,24 @@ def test_only_one_of_both_forms_carries_its_memory_normalised():
     assert (plain.cell.mean(1).abs() > 1e-3).all()
 
 
+@pytest.mark.parametrize("case", ["lstm_layer_norm", "lstm_state_norm", "gru_layer_norm"])
+def test_epsilon_is_in_every_norm(monkeypatch, case):
+    def layer_norm(values, gain):
+        return gain * (values - values.mean()) / np.sqrt(values.var() + 0.3)
+
+    monkeypatch.setattr(normalised, "layer_norm", layer_norm)
+    known = CELLS[case].reference
+    cell, weights = make(case, epsilon=0.3), known.weights(3, input_size=I, hidden_size=H)
+    load_weights(cell, weights)
+    state = known.state(np.random.default_rng(1), B, H)
+    given = type(cell.initial_state(1))(*map(torch.from_numpy, state))
+    output, after = cell.step(cell.project(inputs()[:, 0]), given)
+    for row in range(B):
+        expected, final = known.step(weights, inputs()[row, 0].numpy(), tuple(field[row] for field in state))
+        for got, value in zip((output, *after), (expected, *final), strict=True):
+            np.testing.assert_allclose(got[row].detach().numpy(), value, rtol=1e-10, atol=1e-12)
+
+
 @pytest.mark.parametrize("name", ["lstm_layer_norm", "lstm_state_norm", "gru_layer_norm"])
 def test_a_norm_of_equal_numbers_has_a_gradient(name):
     cell = make(name)
@@ -133,6 +154,22 @@ def test_the_rounds_of_a_mogrifier(rounds, rank):
     torch.testing.assert_close(cell.step(cell.project(start), state)[0], expected, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("rank", [None, 20])
+def test_how_a_mogrifier_begins(rank):
+    """Each matrix is uniform within 1/√(its columns), so that a scale is near 1 whatever the sizes."""
+    cell = make("mogrifier", input_size=50, hidden_size=80, rounds=3, rank=rank)
+    factors = [[(50, 80)], [(80, 50)], [(50, 80)]]
+    if rank is not None:
+        factors = [[(rank, columns), (rows, rank)] for [(rows, columns)] in factors]
+    assert [tuple(matrix.shape) for matrix in cell.modulations] == [shape for pair in factors for shape in pair]
+    for matrix in cell.modulations:
+        bound = matrix.shape[1] ** -0.5
+        assert 0.97 * bound < matrix.abs().max() <= bound
+        assert matrix.std().item() == pytest.approx(bound / 3**0.5, rel=0.1)
+    for block in cell.recurrent_weight.detach().split(80):
+        torch.testing.assert_close(block @ block.T, torch.eye(80, dtype=TWICE), rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("rank", [None, 2])
 @pytest.mark.parametrize("rounds", [0, 1, 4])
 def test_options_of_the_mogrifier_on_the_fused_backend(rounds, rank):
@@ -160,6 +197,33 @@ def test_the_output_does_not_depend_on_the_stabiliser(name):
     }
     other = state._replace(stabiliser=state.stabiliser + shift, **scaled)
     torch.testing.assert_close(run(cell, state=other)[0], run(cell, state=state)[0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["slstm", "mlstm"])
+def test_long_sums_keep_their_digits_when_weights_are_short(name):
+    """An average over hundreds of steps in bfloat16 would stop to move once a step is below its last digit."""
+    cell = make(name)
+    if name == "slstm":
+        cell.bias.data[H : 2 * H] = 6.0  # 400 steps
+    low = copy.deepcopy(cell).bfloat16()
+    values = torch.randn(B, 600, I, generator=torch.Generator().manual_seed(0), dtype=TWICE)
+    with torch.no_grad():
+        expected, got = run(cell, values)[0], run(low, values.bfloat16())[0]
+    assert got.dtype == torch.bfloat16
+    late = slice(400, None)
+    assert (got[:, late] - expected[:, late]).norm() < 0.02 * expected[:, late].norm()
+
+
+def test_a_row_of_an_slstm_that_begins_anew_is_a_row_alone():
+    """Whatever the other rows of the batch remember, and however far below 0 its first input gate is."""
+    cell = make("slstm")
+    cell.bias.data[:H] = -30.0  # beside it, a memory of nothing that weighs exp(0) would be all that counts
+    _, used = run(cell)
+    mixed = where(torch.tensor([True, False, False]), cell.initial_state(B), used)
+    outputs, _ = run(cell, state=mixed)
+    torch.testing.assert_close(outputs[:1], run(cell, inputs()[:1])[0], rtol=1e-12, atol=1e-12)
+    first = cell.project(inputs()[:1, 0]).chunk(4, dim=-1)
+    torch.testing.assert_close(outputs[:1, 0], first[3].sigmoid() * first[2].tanh(), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["slstm", "mlstm"])
@@ -252,6 +316,8 @@ def test_how_an_mlstm_begins():
         ("mogrifier", {"rank": 0}, "rank: expected from 1 to 5"),
         ("mlstm", {"heads": 4}, "heads: expected a divisor of hidden_size 6, got 4"),
         ("mlstm", {"heads": 0}, "heads: expected a divisor"),
+        ("lstm_layer_norm", {"epsilon": 0.0}, "LayerNormLSTMCell.epsilon: expected a number above 0, got 0.0"),
+        ("gru_layer_norm", {"epsilon": -1.0}, "LayerNormGRUCell.epsilon: expected a number above 0, got -1.0"),
     ],
 )
 def test_values_out_of_range_are_refused(name, options, words):
