@@ -215,15 +215,16 @@ def test_long_sums_keep_their_digits_when_weights_are_short(name):
 
 
 def test_a_row_of_an_slstm_that_begins_anew_is_a_row_alone():
-    """Whatever the other rows of the batch remember, and however far below 0 its first input gate is."""
+    """Whatever the other rows remember, to the last number of its state, and however far below 0 its input gate is."""
     cell = make("slstm")
-    cell.bias.data[:H] = -30.0  # beside it, a memory of nothing that weighs exp(0) would be all that counts
-    _, used = run(cell)
-    mixed = where(torch.tensor([True, False, False]), cell.initial_state(B), used)
-    outputs, _ = run(cell, state=mixed)
-    torch.testing.assert_close(outputs[:1], run(cell, inputs()[:1])[0], rtol=1e-12, atol=1e-12)
-    first = cell.project(inputs()[:1, 0]).chunk(4, dim=-1)
-    torch.testing.assert_close(outputs[:1, 0], first[3].sigmoid() * first[2].tanh(), rtol=1e-12, atol=1e-12)
+    cell.bias.data[:H] = -1000.0  # its exp is 0: beside an empty memory that weighs exp(0), the row would be 0/0
+    mixed = where(torch.tensor([True, False, False]), cell.initial_state(B), run(cell)[1])
+    outputs, after = run(cell, state=mixed)
+    alone, final = run(cell, inputs()[:1])
+    for got, expected in zip((outputs, *after), (alone, *final), strict=True):
+        torch.testing.assert_close(got[:1], expected, rtol=1e-12, atol=1e-12)
+    _, _, g, o = cell.project(inputs()[:1, 0]).chunk(4, dim=-1)
+    torch.testing.assert_close(outputs[:1, 0], o.sigmoid() * g.tanh(), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["slstm", "mlstm"])
