@@ -133,9 +133,7 @@ class MLSTMCell(Cell):
         size = self.hidden_size // self.heads
         shapes = ((self.heads, size, size), (self.heads, size), (self.heads,))
         hidden = self.input_weight.new_zeros(batch_size, self.hidden_size)
-        return MLSTMState(
-            hidden, *(hidden.new_zeros(batch_size, *shape, dtype=wide(hidden.dtype)) for shape in shapes)
-        )
+        return MLSTMState(hidden, *(hidden.new_zeros(batch_size, *shape, dtype=wide(hidden.dtype)) for shape in shapes))
 
     def step(self, projected: Tensor, state: MLSTMState) -> tuple[Tensor, MLSTMState]:
         """Write, then read."""
