@@ -14,7 +14,7 @@ demo: .venv/ready  ## train a translator of dates with attention, from nothing t
 	$(BIN)/rnnzoo fit encoder_decoder/dates
 
 test: .venv/ready lint  ## everything that must hold, in a few minutes
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4
 
 test-slow: .venv/ready  ## the tests that take longer: every recipe, two processes, real data where it is at hand
 	$(BIN)/python -m pytest -m slow

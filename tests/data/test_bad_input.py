@@ -176,7 +176,7 @@ FILES = {  # what is wrong → data module, options, file, content, what the mes
         TextClassificationData,
         {},
         "train.csv.gz",
-        gzip.compress(("text,label\n" + "".join(f"w{n * n},1\n" for n in range(900))).encode())[:900],
+        gzip.compress(("text,label\n" + "".join(f"w{n * n},1\n" for n in range(900))).encode(), mtime=0)[:900],
         ["a file that can be read"],
     ),
     "half an xz": (
