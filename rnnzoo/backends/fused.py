@@ -167,9 +167,12 @@ class FusedFunction(torch.autograd.Function):
         given = job.name(tensors)
         form, state = job.form, given.state
         steps, rows, _ = given.source.shape
-        layouts = [Product(weight, rows=rows, steps=steps, dtype=job.dtype) for weight in given.weights]
-        project = Product(given.affine[0], rows=rows, steps=1, dtype=job.dtype) if job.affine else None
+        layouts = [Product(weight, rows=rows, times=steps, dtype=job.dtype) for weight in given.weights]
         projected_size = len(given.affine[0]) if job.affine else given.source.shape[-1]
+        chunks = job.chunks(given.source, projected_size)
+        project = None
+        if job.affine:
+            project = Product(given.affine[0], rows=rows * len(chunks[0]), times=1, dtype=job.dtype)
         bias = given.affine[1:]
         histories = [history(state[place], steps) for place in job.moving]  # [T + 1, B, ...] each
         operands = [state[0].new_empty(steps, rows, given.weights[index].shape[1]) for index in job.computed]
@@ -180,7 +183,7 @@ class FusedFunction(torch.autograd.Function):
         multiplied = operand_lists(job, operands, moved)
         keep = any(ctx.needs_input_grad)
         kept: list[Tensor] = []
-        for chunk in job.chunks(given.source, projected_size):
+        for chunk in chunks:
             block = job.projected(given, chunk, project)
             if keep and job.affine and not form.additive:
                 kept.append(block)
@@ -202,7 +205,7 @@ class FusedFunction(torch.autograd.Function):
                     kept += products
         if keep:
             ctx.save_for_backward(*tensors, *histories, *operands, *kept)
-            ctx.job, ctx.layouts, ctx.projected_size = job, layouts, projected_size
+            ctx.job, ctx.layouts, ctx.project, ctx.chunks = job, layouts, project, chunks
         job.bound.clear()
         final = list(state)
         for place, buffer in zip(job.moving, histories, strict=True):
@@ -230,12 +233,13 @@ class FusedFunction(torch.autograd.Function):
         operands = [next(saved) for _ in job.computed]
         steps, rows, _ = given.source.shape
         count = len(given.weights)
-        chunks = job.chunks(given.source, ctx.projected_size)
+        chunks: list[range] = ctx.chunks
         blocks, kept = read_kept(job, given, chunks, saved, count)
         before = fields_by_step(job, given.state, histories, steps)
 
         width = given.source.dtype if job.dtype is None else job.dtype
-        room = (max(map(len, chunks)), rows, ctx.projected_size)
+        projected_size = len(given.affine[0]) if job.affine else given.source.shape[-1]
+        room = (max(map(len, chunks)), rows, projected_size)
         whole = None if job.affine else torch.empty_like(given.source)
         scratch = given.source.new_empty(room, dtype=width) if whole is None else None
         sums = [] if form.additive else [given.state[0].new_empty(room[0], rows, len(w)) for w in given.weights]
@@ -285,10 +289,8 @@ class FusedFunction(torch.autograd.Function):
                 add_product(g_affine[0], room_at, given.source[chunk.start : chunk.stop], job.dtype)
                 g_affine[1] += room_at.flatten(0, 1).sum(0, dtype=g_affine[1].dtype)
                 if g_source is not None:
-                    weight = given.affine[0].to(width)
-                    g_source[chunk.start : chunk.stop] = torch.mm(room_at.flatten(0, 1), weight).unflatten(
-                        0, (-1, rows)
-                    )
+                    sent = ctx.project.backward(room_at.flatten(0, 1))
+                    g_source[chunk.start : chunk.stop] = sent.unflatten(0, (-1, rows))
         for place, extra in zip(places, g_extra, strict=True):
             g_fields[place] += extra
         g_state: list[Tensor | None] = [None] * len(given.state)

@@ -1,14 +1,19 @@
-"""The small product of each step, with the weight laid out once for all of them."""
+"""A product with one weight many times over, with the weight laid out once for all of them."""
 
 from __future__ import annotations
 
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-LARGE = 2**19  # numbers of a weight from which oneDNN's blocked layout is faster than MKL's plain one (by measurement)
-FEW = 4  # steps below which laying the weight out costs more than it saves
+# Numbers of a weight from which oneDNN's blocked layout is faster than MKL's plain one (by measurement): MKL takes its
+# fastest ways on Intel's own processors alone.
+LARGE, LARGE_ON_AMD = 2**19, 2**17
+FEW = 4  # products below which laying the weight out costs more than it saves
+MANY_ROWS = 256  # rows from which a single product pays for it, where oneDNN is the faster one
 
 
 class Product:
@@ -16,18 +21,19 @@ class Product:
 
     Args:
         weight: W [P, K].
-        rows: rows of a and g, B.
-        steps: how often each is called.
+        rows: rows of a and g, B; fewer are as good, more are not.
+        times: how often each is called.
         dtype: the type to multiply in (of autocast); None keeps that of the weight.
     """
 
-    def __init__(self, weight: Tensor, *, rows: int, steps: int, dtype: torch.dtype | None) -> None:
+    def __init__(self, weight: Tensor, *, rows: int, times: int, dtype: torch.dtype | None) -> None:
         self.weight = weight.detach() if dtype is None else weight.detach().to(dtype)
         self.rows = rows
-        self.steps = steps
         cpu = weight.device.type == "cpu"
-        self.blocked = cpu and steps >= FEW and rows > 1 and weight.numel() >= LARGE and can_block(self.weight.dtype)
-        self.plain = cpu and steps >= FEW and not self.blocked
+        enough = times >= FEW or (rows >= MANY_ROWS and on_amd())
+        large = weight.numel() >= (LARGE_ON_AMD if on_amd() else LARGE)
+        self.blocked = cpu and enough and rows > 1 and large and can_block(self.weight.dtype)
+        self.plain = cpu and times >= FEW and not self.blocked
         self._forward: Any = None
         self._backward: Any = None
 
@@ -61,3 +67,12 @@ def can_block(dtype: torch.dtype) -> bool:
         and torch.backends.mkldnn.is_available()
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     )
+
+
+@cache
+def on_amd() -> bool:
+    """Return whether the processor is one of AMD's."""
+    try:
+        return "AuthenticAMD" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:  # no Linux
+        return False
