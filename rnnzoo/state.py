@@ -6,7 +6,7 @@ is a `NamedTuple` of tensors, the state of a stack is a tuple of those. Nothing 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -26,6 +26,17 @@ def map_state(function: Callable[..., Tensor], *states: State) -> State:
         return function(*states)
     parts = [map_state(function, *fields) for fields in zip(*states, strict=True)]
     return type(first)(*parts) if hasattr(first, "_fields") else tuple(parts)
+
+
+def flatten(state: State) -> list[Tensor]:
+    """List the tensors of a state, in a fixed order."""
+    return [state] if isinstance(state, Tensor) else [field for part in state for field in flatten(part)]
+
+
+def unflatten(template: State, fields: Sequence[Tensor]) -> State:
+    """Put tensors in the order of `flatten` into the structure of `template`."""
+    left = iter(fields)
+    return map_state(lambda _: next(left), template)
 
 
 def detach(state: State) -> State:

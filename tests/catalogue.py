@@ -29,7 +29,7 @@ from references import (
     projected,
     xlstm,
 )
-from torch import Tensor, nn
+from torch import nn
 
 from rnnzoo.cells.base import Cell
 from rnnzoo.cells.wrappers import RecurrentDropout
@@ -56,24 +56,23 @@ class BackendCase(NamedTuple):
 
 
 FUSED = ("reference", "fused")
+NATIVE = ("reference", "native", "fused")
 CELLS = {
     case.name: case
     for case in (
-        CellCase("rnn", elman.RNN, "gated", ("reference", "native", "fused"), nn.RNN),
-        CellCase(
-            "rnn_relu", elman.RNN_RELU, "gated", ("reference", "native", "fused"), nn.RNN, {"nonlinearity": "relu"}
-        ),
-        CellCase("irnn", elman.IRNN, "gated", FUSED, options={"identity_scale": 0.5, "input_deviation": 0.1}),
+        CellCase("rnn", elman.RNN, "gated", NATIVE, nn.RNN),
+        CellCase("rnn_relu", elman.RNN_RELU, "gated", NATIVE, nn.RNN, {"nonlinearity": "relu"}),
+        CellCase("irnn", elman.IRNN, "gated", NATIVE, options={"identity_scale": 0.5, "input_deviation": 0.1}),
         CellCase("indrnn", indrnn.INDRNN, "staged", FUSED, options={"activation": "tanh", "memory_steps": 7}),
         CellCase("ugrnn", minimal.UGRNN, "gated", FUSED, options={"forget_bias": 2.5}),
         CellCase("mgu", minimal.MGU, "staged", FUSED),
-        CellCase("gru", gru.GRU, "gated", ("reference", "native", "fused"), nn.GRU),
+        CellCase("gru", gru.GRU, "gated", NATIVE, nn.GRU),
         CellCase("gru_reset_before", gru.GRU_RESET_BEFORE, "staged", FUSED),
         CellCase("mut1", mut.MUT1, "staged", FUSED, options={"project_input": True}),
         CellCase("mut2", mut.MUT2, "staged", FUSED, options={"project_input": True}),
         CellCase("mut3", mut.MUT3, "staged", FUSED),
         CellCase("janet", minimal.JANET, "gated", FUSED, options={"beta": 0.0, "forget_bias": 2.5, "memory_steps": 50}),
-        CellCase("lstm", lstm.LSTM, "gated", ("reference", "native", "fused"), nn.LSTM, options={"forget_bias": 2.5}),
+        CellCase("lstm", lstm.LSTM, "gated", NATIVE, nn.LSTM, options={"forget_bias": 2.5}),
         CellCase("nig", odyssey.NIG, "gated", FUSED, options={"forget_bias": 2.5}),
         CellCase("nfg", odyssey.NFG, "gated", FUSED),
         CellCase("nog", odyssey.NOG, "gated", FUSED, options={"forget_bias": 2.5}),
@@ -185,8 +184,3 @@ def random_state(case: CellCase, layer: Recurrent, batch_size: int, *, seed: int
         fields = (torch.from_numpy(value).to(like.dtype) for value, like in zip(drawn, first, strict=True))
         states.append(type(first)(*(field.requires_grad_() for field in fields)))
     return tuple(states)
-
-
-def flatten(state: Any) -> list[Tensor]:
-    """List all tensors of a nested state."""
-    return [state] if isinstance(state, Tensor) else [field for part in state for field in flatten(part)]

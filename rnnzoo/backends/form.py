@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rnnzoo.cells.base import StagedCell
-from rnnzoo.state import State, map_state
+from rnnzoo.state import State, flatten, map_state, unflatten
 
 PLAIN = (int, float, str, bool, type(None))
 
@@ -37,17 +37,6 @@ class Form:
     additive: bool
     parameters: tuple[str, ...]
     template: State
-
-
-def flatten(state: State) -> list[Tensor]:
-    """List the tensors of a nested state."""
-    return [state] if isinstance(state, Tensor) else [field for part in state for field in flatten(part)]
-
-
-def unflatten(template: State, fields: Sequence[Tensor]) -> State:
-    """Put a list of tensors into the structure of `template`."""
-    left = iter(fields)
-    return map_state(lambda _: next(left), template)
 
 
 def signature(cell: nn.Module) -> tuple[Any, ...]:
@@ -100,9 +89,8 @@ def examine(cell: StagedCell, projected_size: int, state: State) -> Form:
         projected_size: P.
         state: a state of the cell, of which only shapes and types count.
     """
-    # the numbers are drawn without touching anyone's stream of random numbers
     first = flatten(state)[0]
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)  # its own: nobody's stream of random numbers moves
 
     def draw(*shape: int) -> Tensor:
         return torch.rand(*shape, generator=generator, dtype=torch.float64).to(first.device, first.dtype) + 0.1

@@ -16,14 +16,14 @@ import torch
 from torch import Tensor
 
 from rnnzoo.backends import reference
-from rnnzoo.backends.form import Form, examine, flatten, signature, unflatten
+from rnnzoo.backends.form import Form, examine, signature
 from rnnzoo.backends.kernels import Kernel, Kernels, bind
 from rnnzoo.backends.native import zero_padding
 from rnnzoo.backends.product import Product
 from rnnzoo.cells.base import Cell, GatedCell, StagedCell
 from rnnzoo.cells.wrappers import RecurrentDropout
 from rnnzoo.lengths import length_mask
-from rnnzoo.state import State
+from rnnzoo.state import State, flatten, unflatten
 
 CHUNK = 2**20  # numbers of projected input in one chunk of steps on a CPU
 

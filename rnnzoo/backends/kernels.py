@@ -14,13 +14,15 @@ import shutil
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from rnnzoo.backends.form import Form, flatten, unflatten, with_parameters
+from rnnzoo.backends.form import Form, with_parameters
+from rnnzoo.state import flatten, unflatten
 
 Kernel = Callable[..., None]
 
@@ -213,7 +215,13 @@ def can_compile(device: torch.device) -> bool:
     """Return whether kernels are compiled on a device: not forbidden, not failed before, and a compiler is there."""
     if os.environ.get("RNNZOO_COMPILE") == "0" or _failures:
         return False
-    return device.type != "cpu" or "CXX" in os.environ or any(map(shutil.which, COMPILERS))
+    return device.type != "cpu" or has_compiler()
+
+
+@cache
+def has_compiler() -> bool:
+    """Return whether there is a C++ compiler, looked for once."""
+    return "CXX" in os.environ or any(map(shutil.which, COMPILERS))
 
 
 def bind(kernel: Kernel, mark: Any, tensors: Sequence[Tensor]) -> Kernel:

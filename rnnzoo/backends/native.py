@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rnnzoo.cells.base import Cell, HiddenState
-from rnnzoo.cells.elman import ElmanCell, ReluElmanCell
+from rnnzoo.cells.elman import ElmanCell, IdentityElmanCell, ReluElmanCell
 from rnnzoo.cells.gru import GRUCell
 from rnnzoo.cells.lstm import LSTMCell, LSTMState
 from rnnzoo.lengths import last_valid, length_mask
@@ -22,7 +22,7 @@ CLOSED = 1e4  # a pre-activation at which a sigmoid is exactly 0 or 1, with deri
 
 def refusal(cell: Cell) -> str:
     """Return why this backend cannot run a cell, or an empty string if it can."""
-    if type(cell) in (ElmanCell, ReluElmanCell, LSTMCell, GRUCell):
+    if type(cell) in (ElmanCell, ReluElmanCell, IdentityElmanCell, LSTMCell, GRUCell):
         return ""
     return f"torch has no kernel for {type(cell).__name__}"
 

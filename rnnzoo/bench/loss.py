@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-import resource
-import sys
 from functools import partial
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +11,7 @@ from torch import Tensor
 
 from rnnzoo.bench.measure import Comparison, Contest, Row, Setting, Task, judge, run_contest
 from rnnzoo.layers.vocabulary import VocabularyHead
+from rnnzoo.memory import peak_resident
 
 
 def loss(setting: Setting) -> list[Task]:
@@ -79,19 +77,6 @@ def added_memory(name: str, setting: Setting) -> int:
     small = hidden.detach()[:1].requires_grad_()
     WAYS[name](head, small, targets[:1]).backward()  # whatever is set up at the first call, and the gradients
     hidden.grad = torch.zeros_like(hidden)
-    before = peak()
+    before = peak_resident()
     WAYS[name](head, hidden, targets).backward()
-    return peak() - before
-
-
-def peak() -> int:
-    """Return the greatest resident memory of this process so far, in bytes.
-
-    Linux tells it in VmHWM; what `getrusage` says there is handed down from the process that started this one.
-    """
-    status = Path("/proc/self/status")
-    if status.exists():
-        lines = status.read_text(encoding="ascii", errors="replace").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return peak_resident() - before

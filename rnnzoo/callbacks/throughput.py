@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+
+from rnnzoo.memory import peak_resident
 
 MEBIBYTE = 2**20
 
@@ -78,15 +77,6 @@ class Throughput(Callback):
 
 
 def peak_memory(device: torch.device) -> float:
-    """Return the largest memory this process has held, in MiB: of the GPU it trains on, else resident memory.
-
-    Linux tells the latter in VmHWM; what `getrusage` says there is handed down from the process that started this one.
-    """
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / MEBIBYTE
-    status = Path("/proc/self/status")
-    if status.exists():
-        lines = status.read_text(encoding="ascii", errors="replace").splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
-    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MEBIBYTE
+    """Return the largest memory this process has held, in MiB: of the GPU it trains on, else resident memory."""
+    held = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_resident()
+    return held / MEBIBYTE

@@ -34,6 +34,7 @@ The same command again goes on where it was left: runs that are finished are not
   --budget TIME      stop each training after 90s, 30m or 2h, or after the recipe's epochs if they are done before:
                      --trainer.max_epochs -1 lets the time alone decide; compiling a new cell counts too
   --run_dir FOLDER   where the runs, compare.json, compare.md and compare.png go (default runs/compare/RECIPE)
+  --import FILE      run your own Python first, such as a file with cells of your own; may be repeated
   --data.KEY VALUE, --model.KEY VALUE, --trainer.KEY VALUE   as for `rnnzoo fit`, for all runs alike
 """
 OWN = ("cells", "seeds", "budget", "run_dir")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rnnzoo.cells.wrappers import RecurrentDropout
 from rnnzoo.layers.recurrent import Recurrent, States
-from rnnzoo.state import detach, map_state, select_rows, where
+from rnnzoo.state import detach, map_state, select_rows, unflatten, where
 
 
 def run_lanes(
@@ -73,15 +73,7 @@ def resume(layers: Recurrent, carried: States) -> States:
     return tuple(cell.wrap(each) if isinstance(cell, RecurrentDropout) else each for cell, each in pairs)
 
 
-def flatten_state(state: States) -> list[Tensor]:
-    """Return the tensors of a state in a fixed order: what a checkpoint keeps of it."""
-    found: list[Tensor] = []
-    map_state(lambda field: found.append(field) or field, state)  # type: ignore[func-returns-value]
-    return found
-
-
-def unflatten_state(layers: Recurrent, tensors: list[Tensor]) -> States:
-    """Return the carried state whose tensors `flatten_state` gave."""
-    left = iter(tensors)
+def restore(layers: Recurrent, tensors: list[Tensor]) -> States:
+    """Return the carried state whose tensors `flatten` gave."""
     template = carry(layers, layers.initial_state(len(tensors[0])))
-    return map_state(lambda field: next(left).to(field), template)
+    return map_state(lambda field, like: field.to(like), unflatten(template, tensors), template)

@@ -20,7 +20,7 @@ from rnnzoo.cells.wrappers import DroppedState, RecurrentDropout, Wrapper, Zoneo
 from rnnzoo.errors import InputError
 from rnnzoo.layers.dropout import locked_dropout
 from rnnzoo.lengths import reverse_padded
-from rnnzoo.state import State, map_state
+from rnnzoo.state import State, flatten, map_state
 
 States = tuple[State, ...]
 
@@ -44,7 +44,8 @@ class Recurrent(nn.Module):
         locked_dropout: `dropout` keeps one mask for all steps of a sequence instead of one a step.
         residual: add a layer's input to its output, in each layer where their sizes agree.
         layer_norm: normalise the output of each layer (before the residual is added).
-        learn_initial_state: the state before the first step is a parameter (from zeros) instead of zeros.
+        learn_initial_state: the state before the first step is a parameter (from zeros) instead of zeros, but for
+            fields that the cell keeps for itself (`Cell.fixed_fields`) or never reads.
         recompute: in training keep only what enters each layer, and run it again for the gradient: less memory, and
             a third more time.
         backend: ``auto``, or the name of a backend that can run the cell.
@@ -132,8 +133,14 @@ class Recurrent(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(size) for size in sizes[1:] if layer_norm)
         self.initial = nn.ParameterList()
         if learn_initial_state:
-            for each in cells:
-                map_state(self._learn, base_cell(each).initial_state(1))
+            self._learned = [learnable_fields(base_cell(each)) for each in cells]
+            if not any(self._learned):
+                raise InputError(
+                    "learn_initial_state", expected="a cell that reads a first state others may set", got=repr(cell)
+                )
+            for each, names in zip(cells, self._learned, strict=True):
+                first = base_cell(each).initial_state(1)
+                self.initial.extend(nn.Parameter(getattr(first, name)[0].detach().clone()) for name in names)
 
     def forward(
         self, inputs: Tensor, lengths: Tensor | None = None, state: States | None = None
@@ -239,10 +246,11 @@ class Recurrent(nn.Module):
         """Return the state before the first step of `batch_size` sequences."""
         learned = iter(self.initial)
         states = []
-        for cell in self.cells:
+        for place, cell in enumerate(self.cells):
             inner = base_cell(cell).initial_state(batch_size)  # type: ignore[arg-type]
             if len(self.initial):
-                inner = map_state(lambda field: next(learned).expand_as(field), inner)
+                first = {name: next(learned).expand_as(getattr(inner, name)) for name in self._learned[place]}
+                inner = inner._replace(**first)
             states.append(cell.wrap(inner) if isinstance(cell, RecurrentDropout) else inner)
         return tuple(states)
 
@@ -317,10 +325,6 @@ class Recurrent(nn.Module):
                         f"state of Recurrent, {name}", expected=f"shape {[batch_size, *shape]}", got=str(list(got))
                     )
 
-    def _learn(self, field: Tensor) -> Tensor:
-        self.initial.append(nn.Parameter(field[0].detach().clone()))
-        return field
-
     def _finish_layer(self, layer: int, inputs: Tensor, outputs: Tensor, lengths: Tensor | None) -> Tensor:
         if not len(self.norms) and not self.residual:
             return outputs
@@ -347,6 +351,19 @@ class Recurrent(nn.Module):
                 "without recurrent dropout or zoneout",
                 got=str(other),
             )
+
+
+def learnable_fields(cell: Cell) -> list[str]:
+    """Return the fields of a state that a step reads and that the cell does not keep for itself."""
+    first = cell.initial_state(1)
+    with torch.enable_grad():
+        state = map_state(lambda field: field.detach().requires_grad_(), first)
+        projected = cell.project(torch.zeros(1, cell.input_size, dtype=first[0].dtype, device=first[0].device))
+        output, after = cell.step(projected, state)
+        results = [value for value in (output, *flatten(after)) if value.requires_grad]
+        found = torch.autograd.grad([value.sum() for value in results], list(state), allow_unused=True)
+    names = zip(state._fields, found, strict=True)
+    return [name for name, gradient in names if gradient is not None and name not in cell.fixed_fields]
 
 
 def inner_state(state: State) -> State:

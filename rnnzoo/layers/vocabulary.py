@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rnnzoo.cells.base import widen
 from rnnzoo.errors import InputError
 
 CHUNK_NUMBERS = 2**23  # logits that are held at once: 32 MiB in float32
@@ -143,8 +144,3 @@ class ChunkedCrossEntropy(torch.autograd.Function):
             raise RuntimeError("the chunked loss cannot be differentiated twice: do not use create_graph=True")
         grads = [None if each is None else each * grad_output.to(each.dtype) for each in ctx.saved_tensors]
         return (*grads, None, None)
-
-
-def widen(values: Tensor) -> Tensor:
-    """Return float values in float32 at least."""
-    return values if values.dtype == torch.float64 else values.float()

@@ -11,9 +11,9 @@ from torch.optim import Optimizer
 
 from rnnzoo.batches import Batch, StreamBatch
 from rnnzoo.layers import Recurrent
-from rnnzoo.layers.lanes import carry, flatten_state, resume, unflatten_state
+from rnnzoo.layers.lanes import carry, restore, resume
 from rnnzoo.models.base import ZooModel
-from rnnzoo.state import State
+from rnnzoo.state import State, flatten
 
 CARRIED = "carried_state"  # the key in a checkpoint
 
@@ -85,12 +85,12 @@ class StreamModel(ZooModel):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the state that training carries, as plain tensors."""
         if "train" in self._states:
-            checkpoint[CARRIED] = flatten_state(self._states["train"])
+            checkpoint[CARRIED] = flatten(self._states["train"])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up the state that training carried."""
         if CARRIED in checkpoint:
-            self._states["train"] = unflatten_state(self.recurrent, checkpoint[CARRIED])
+            self._states["train"] = restore(self.recurrent, checkpoint[CARRIED])
 
     @contextmanager
     def _carrying(self, split: str) -> Iterator[None]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rnnzoo.layers.recurrent import Recurrent, States
-from rnnzoo.state import map_state
+from rnnzoo.state import flatten, map_state
 
 ROWS, STEPS = 4, 4  # B, T
 LENGTHS: dict[str, list[int] | None] = {
@@ -150,11 +150,6 @@ def noise(like: Tensor) -> Tensor:
 def draw(generator: torch.Generator, *shape: int) -> Tensor:
     """Draw normal numbers in float64."""
     return torch.randn(shape, generator=generator, dtype=torch.float64)
-
-
-def flatten(state: Any) -> list[Tensor]:
-    """List all tensors of a nested state."""
-    return [state] if isinstance(state, Tensor) else [field for part in state for field in flatten(part)]
 
 
 def named(states: States) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from catalogue import CELLS, flatten
+from catalogue import CELLS
 from torch.func import functional_call
 
 from rnnzoo.backends import recurrence, reference, scan
@@ -14,6 +14,7 @@ from rnnzoo.cells import make_cell
 from rnnzoo.cells.base import LinearCell
 from rnnzoo.cells.gru import GRUCell
 from rnnzoo.layers.recurrent import Recurrent
+from rnnzoo.state import flatten
 
 torch.set_num_threads(1)
 

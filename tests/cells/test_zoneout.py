@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from catalogue import CELLS, TOLERANCES, flatten, load_weights
+from catalogue import CELLS, TOLERANCES, load_weights
 from small_models import SAMPLES
 from small_models import build as build_model
 
@@ -15,7 +15,7 @@ from rnnzoo.cells.wrappers import RecurrentDropout, Zoneout, base_cell, drop_wei
 from rnnzoo.errors import InputError
 from rnnzoo.layers.bridge import Bridge
 from rnnzoo.layers.recurrent import Recurrent
-from rnnzoo.state import map_state
+from rnnzoo.state import flatten, map_state
 
 B, T, I, H = 3, 5, 4, 6  # noqa: E741
 LENGTHS = (None, [T, 0, 2])

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from rnnzoo.layers import Recurrent
-from rnnzoo.layers.lanes import carry, flatten_state, resume, run_lanes, unflatten_state
+from rnnzoo.layers.lanes import carry, restore, resume, run_lanes
+from rnnzoo.state import flatten
 
 CELLS = ("rnn", "lstm", "gru", "gru_reset_before")
 B, T, INPUT, H = 3, 9, 4, 5
@@ -47,7 +48,7 @@ def test_chunks_with_a_carried_state_equal_the_whole(cell, size):
         parts.append(output)
         state = resume(module, carry(module, after))
     assert torch.allclose(torch.cat(parts, dim=1), whole)
-    for one, other in zip(flatten_state(after), flatten_state(last), strict=True):
+    for one, other in zip(flatten(after), flatten(last), strict=True):
         assert torch.allclose(one, other)
 
 
@@ -62,7 +63,7 @@ def test_a_reset_is_a_fresh_start_for_its_row_alone(cell):
     assert torch.allclose(found[[0, 2]], plain[[0, 2]])
     assert torch.allclose(found[1, :5], plain[1, :5])
     assert torch.allclose(found[1, 5:], fresh[0])
-    for one, other, new in zip(*map(flatten_state, (state, plain_state, fresh_state)), strict=True):
+    for one, other, new in zip(*map(flatten, (state, plain_state, fresh_state)), strict=True):
         assert torch.allclose(one[[0, 2]], other[[0, 2]])
         assert torch.allclose(one[1], new[0])
 
@@ -84,7 +85,7 @@ def test_lanes_that_end_keep_their_state_and_a_reset_past_the_end_is_none(cell):
         )
         assert torch.allclose(found[row, :length], alone[0])
         assert (found[row, length:] == 0).all()
-        for one, other in zip(flatten_state(state), flatten_state(after), strict=True):
+        for one, other in zip(flatten(state), flatten(after), strict=True):
             assert torch.allclose(one[row], other[0])
 
 
@@ -108,7 +109,7 @@ def test_gradients_flow_within_a_run_and_stop_at_its_edges(cell):
     assert (values.grad[0, :5] == 0).all()
     assert (values.grad[0, 5:] != 0).all()
     assert (values.grad[1] != 0).all()
-    assert not any(field.requires_grad for field in flatten_state(carry(module, state)))
+    assert not any(field.requires_grad for field in flatten(carry(module, state)))
 
 
 def test_dropout_masks_of_the_state_are_drawn_anew_for_each_chunk():
@@ -128,6 +129,6 @@ def test_a_state_goes_into_a_list_of_tensors_and_back(cell, dropout):
         pytest.skip("no cell for recurrent dropout")
     module = layers(cell, recurrent_dropout=dropout)
     carried = carry(module, module(inputs())[1])
-    back = unflatten_state(module, flatten_state(carried))
+    back = restore(module, flatten(carried))
     assert [type(each) for each in back] == [type(each) for each in carried]
-    assert all(torch.equal(*pair) for pair in zip(flatten_state(back), flatten_state(carried), strict=True))
+    assert all(torch.equal(*pair) for pair in zip(flatten(back), flatten(carried), strict=True))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from catalogue import CELLS, TOLERANCES, flatten, make_layer
+from catalogue import CELLS, TOLERANCES, make_layer
 from torch import nn
 
 import rnnzoo
@@ -22,6 +22,7 @@ from rnnzoo.cells.wrappers import RecurrentDropout, drop_weights
 from rnnzoo.errors import InputError
 from rnnzoo.layers.dropout import hold_masks
 from rnnzoo.layers.recurrent import Recurrent, base_cell
+from rnnzoo.state import flatten
 
 torch.set_num_threads(1)
 

@@ -16,9 +16,9 @@ from lightning.pytorch import Trainer
 from rnnzoo.data import LanguageData
 from rnnzoo.data.lanes import LaneSampler
 from rnnzoo.errors import InputError
-from rnnzoo.layers.lanes import flatten_state
 from rnnzoo.models import LanguageModel
 from rnnzoo.processors.language import LanguageProcessor
+from rnnzoo.state import flatten
 from rnnzoo.text.tokenizer import KINDS, Tokenizer, TokenizerOptions
 
 QUIET = {
@@ -223,8 +223,8 @@ def test_gradients_stop_at_the_edge_of_a_chunk(folder):
     with model._carrying("train"):
         model(batches[0])
         state = model._states["train"]
-        assert not any(field.requires_grad for field in flatten_state(state))
-        assert any(field.abs().sum() > 0 for field in flatten_state(state))
+        assert not any(field.requires_grad for field in flatten(state))
+        assert any(field.abs().sum() > 0 for field in flatten(state))
         outputs = model(batches[1])
     alone = model(batches[1], tuple(state))
     assert torch.allclose(outputs.raw, alone.raw)
@@ -254,7 +254,7 @@ def test_the_carried_state_goes_into_the_checkpoint_and_back(folder, tmp_path):
     stored = torch.load(tmp_path / "model.ckpt", weights_only=True)
     assert all(isinstance(field, torch.Tensor) for field in stored["carried_state"])
     loaded = LanguageModel.load_from_checkpoint(tmp_path / "model.ckpt", weights_only=True)
-    before, after = (flatten_state(each._states["train"]) for each in (model, loaded))
+    before, after = (flatten(each._states["train"]) for each in (model, loaded))
     assert len(before) == 4
     assert all(torch.equal(*pair) for pair in zip(before, after, strict=True))
 
@@ -284,7 +284,7 @@ def test_other_precisions_carry_the_state_in_the_type_of_the_weights(folder, pre
     model = model_of(data.processor, num_layers=2, dropout=0.2, tied=True)
     Trainer(**{**QUIET, "precision": precision}).fit(model, datamodule=data)
     kind = torch.float64 if precision == "64-true" else torch.float32
-    assert {field.dtype for field in flatten_state(model._states["train"])} == {kind}
+    assert {field.dtype for field in flatten(model._states["train"])} == {kind}
     assert math.isfinite(model.results["val"]["loss"])
 
 
