@@ -21,7 +21,7 @@ BACKENDS.add(
     "native",
     "rnnzoo.backends.native:run",
     "torch's own kernels (oneDNN, cuDNN) on dense batches, never packed",
-    runs="rnn, rnn_relu, lstm, gru",
+    runs="rnn, rnn_relu, irnn, lstm, gru",
 )
 BACKENDS.add(
     "fused",
