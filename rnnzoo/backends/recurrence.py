@@ -70,51 +70,59 @@ _runs = 0
 _kernels: dict[tuple[str, torch.dtype], Any] = {}
 
 
-def recur(decay: Tensor, addition: Tensor, initial: Tensor) -> Tensor:
-    """Return h after each step [B, T, N], for a and b [B, T, N] and the h before the first step [B, N].
-
-    The memory of b is used for the result.
-    """
+def recur(decay: Tensor, addition: Tensor, initial: Tensor) -> None:
+    """Write h after each step [B, T, N] in the place of b, for a and b [B, T, N] and the h before them [B, N]."""
     if decay.device.type != "cpu":
-        return in_blocks(decay, addition, initial)
+        addition.copy_(in_blocks(decay, addition, initial))
+        return
     kernel = compiled("forward", FORWARD, ["const *"] * 3 + ["*"], decay)
     if kernel is not None:
         kernel(decay, addition, initial.contiguous(), addition, *sizes(decay))
-        return addition
+        return
     for a, h in zip(decay.unbind(1), addition.unbind(1), strict=True):
         initial = torch.addcmul(h, a, initial, out=h)
-    return addition
 
 
 def recur_back(
-    decay: Tensor, hidden: Tensor, initial: Tensor, hidden_grad: Tensor, final_grad: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients of a, b [B, T, N] and the first h [B, N].
+    decay: Tensor,
+    hidden: Tensor,
+    initial: Tensor,
+    hidden_grad: Tensor,
+    carried: Tensor,
+    decay_grad: Tensor,
+    addition_grad: Tensor,
+) -> None:
+    """Write the gradients of a, b [B, T, N] and the first h [B, N].
 
     Args:
         decay: a [B, T, N].
         hidden: h after each step, [B, T, N].
         initial: h before the first step, [B, N].
         hidden_grad: gradient of h after each step, from all but the step that follows.
-        final_grad: further gradient of the last h, [B, N], or None.
+        carried: further gradient of the last h, [B, N]; becomes that of the first.
+        decay_grad: room for that of a, [B, T, N].
+        addition_grad: room for that of b.
     """
-    initial, hidden_grad = initial.contiguous(), hidden_grad.contiguous()
-    carried = torch.zeros_like(initial) if final_grad is None else final_grad.to(initial.dtype, copy=True).contiguous()
+    hidden_grad = hidden_grad.to(decay.dtype)
     if decay.device.type != "cpu":
-        return back_in_blocks(decay, hidden, initial, hidden_grad, carried)
-    decay_grad, addition_grad = torch.empty_like(decay), torch.empty_like(decay)
+        found = back_in_blocks(decay, hidden, initial, hidden_grad, carried)
+        for room, value in zip((decay_grad, addition_grad, carried), found, strict=True):
+            room.copy_(value)
+        return
     kernel = compiled("backward", BACKWARD, ["const *"] * 4 + ["*"] * 3, decay)
     if kernel is not None:
+        initial, hidden_grad = initial.contiguous(), hidden_grad.contiguous()
         kernel(decay, hidden, initial, hidden_grad, decay_grad, addition_grad, carried, *sizes(decay))
-        return decay_grad, addition_grad, carried
+        return
     decay, hidden, initial = (each.conj().resolve_conj() for each in (decay, hidden, initial))
     befores = [initial, *hidden.unbind(1)[:-1]]
     lists = (decay.unbind(1), befores, hidden_grad.unbind(1), addition_grad.unbind(1), decay_grad.unbind(1))
+    left = carried
     for a, before, g_h, g_b, g_a in reversed(list(zip(*lists, strict=True))):
-        torch.add(g_h, carried, out=g_b)
+        torch.add(g_h, left, out=g_b)
         torch.mul(g_b, before, out=g_a)
-        carried = a * g_b
-    return decay_grad, addition_grad, carried
+        left = a * g_b
+    carried.copy_(left)
 
 
 def in_blocks(decay: Tensor, addition: Tensor, initial: Tensor) -> Tensor:
@@ -160,14 +168,21 @@ def sizes(values: Tensor) -> tuple[int, ...]:
     return batch_size, steps, size, min(width, 256), threads
 
 
+def has_kernel(like: Tensor) -> bool:
+    """Return whether tensors like this one already go through the kernels in C++, for which short runs are as good."""
+    return like.device.type == "cpu" and all(_kernels.get((name, like.dtype)) for name in ("forward", "backward"))
+
+
 def compiled(name: str, source: str, pointers: list[str], like: Tensor) -> Any:
     """Return the kernel in C++ for tensors like this one, or None if there is none, or it is not worth it yet."""
     global _runs
     mode = os.environ.get("RNNZOO_COMPILE", "")
-    if mode == "0" or like.dtype not in TYPES or (mode != "1" and like.numel() < SMALLEST):
+    if mode == "0" or like.dtype not in TYPES:
         return None
     key = (name, like.dtype)
     if key not in _kernels:
+        if mode != "1" and like.numel() < SMALLEST:
+            return None
         _runs += 1
         if mode != "1" and _runs < COMPILE_AFTER:
             return None

@@ -2,24 +2,24 @@
 
     a, b = coefficients(x)    h[t] = a[t] ⊙ h[t-1] + b[t]    y = readout(x, h)
 
-One function of autograd keeps x, a and h alone. What is between is found again in the backward pass, on CPU a few rows
-at a time, while they are in the cache: the derivatives of `coefficients` and `readout`, which autograd takes from the
-cell's own functions, compiled where `rnnzoo.backends.kernels` finds that worth it.
-`rnnzoo.backends.recurrence` has the scan itself.
+One function of autograd keeps x and h alone. What is between is found again in the backward pass: a, and the
+derivatives of `coefficients` and `readout`, which autograd takes from the cell's own functions, compiled where
+`rnnzoo.backends.kernels` finds that worth it. On CPU all of it is done for a part of the steps at a time, which stays
+in the cache. `rnnzoo.backends.recurrence` has the scan itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from rnnzoo.backends.form import signature, with_parameters
-from rnnzoo.backends.kernels import bind, differentiate, leaf
-from rnnzoo.backends.recurrence import in_blocks, recur, recur_back
+from rnnzoo.backends.kernels import Kernel, bind, differentiate, leaf
+from rnnzoo.backends.recurrence import has_kernel, in_blocks, recur, recur_back
 from rnnzoo.cells.base import Cell, LinearCell, wide
 from rnnzoo.lengths import length_mask
 from rnnzoo.state import State
@@ -78,6 +78,7 @@ class Pieces:
         self.mask = mask
         device = next(cell.parameters()).device.type
         self.autocast = (device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
+        self.bound: dict[Any, Kernel] = {}
 
     def coefficients(self, *tensors: Tensor) -> None:
         """Do (x, valid, w) → a, b."""
@@ -132,27 +133,20 @@ class Pieces:
         last = first + len(self.names)
         return tensors[:count], tensors[count] if masked else None, tensors[first:last], tensors[last:]
 
-    def call(
-        self, name: str, sources: Sequence[Tensor], parameters: Sequence[Tensor], targets: Sequence[Tensor],
-        totals: Sequence[Tensor] = (),
-    ) -> None:  # fmt: skip
-        """Run a piece part by part: the rows of `sources` to those of `targets`; `totals` are whole in each part."""
+    def call(self, name: str, rows: slice, *tensors: Tensor) -> None:
+        """Run a piece on some rows: `tensors` are its arguments without ``valid``, whose rows are taken here."""
         piece = getattr(self, name)
-        given = [*sources, *([] if self.mask is None else [self.mask])]
-        rows = len(given[0])
-        size = max(1, PART_NUMBERS // targets[0].shape[-1]) if given[0].device.type == "cpu" else rows
-        mark = (self.mark, name, self.mask is None, self.autocast)
-        ready = piece
+        count = {"coefficients": 1, "readout": 2, "hidden_grad": 3, "grads": 5}[name]
+        if self.mask is not None:
+            tensors = (*tensors[:count], self.mask[rows], *tensors[count:])
         with self.casting():
-            for start in range(0, rows, size):
-                part = slice(start, start + size)
-                tensors = [*(each[part] for each in given), *parameters, *(each[part] for each in targets), *totals]
-                if start + size > rows or any(each.is_complex() for each in tensors):
-                    piece(*tensors)  # a size that is rare, or numbers that the compiler does not know
-                    continue
-                if ready is piece:
-                    ready = bind(piece, mark, tensors)
-                ready(*tensors)
+            if any(each.is_complex() for each in tensors):  # the compiler does not know them
+                piece(*tensors)
+                return
+            key = (name, tensors[0].shape)
+            if key not in self.bound:
+                self.bound[key] = bind(piece, (self.mark, name, self.mask is None, self.autocast), tensors)
+            self.bound[key](*tensors)
 
     def casting(self) -> AbstractContextManager[None]:
         """Return autocast as it was in the forward pass."""
@@ -167,48 +161,115 @@ class ScanFunction(torch.autograd.Function):
     def forward(
         ctx: Any, pieces: Pieces, projected: Tensor, initial: Tensor, *parameters: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Scan; keep x, a and h."""
+        """Scan; keep x and h."""
+        batch_size, steps, _ = projected.shape
         x = projected.contiguous().flatten(0, 1)  # [B·T, P]
         initial = initial.to(wide(initial.dtype))
-        a, b = (initial.new_empty(len(x), initial.shape[1]) for _ in range(2))  # [B·T, N]
-        pieces.call("coefficients", [x], parameters, [a, b])
-        shape = projected.shape[:2]
-        decay = a.unflatten(0, shape)
-        hidden = recur(decay, b.unflatten(0, shape), initial)  # [B, T, N]
-        h = hidden.flatten(0, 1)
-        first = h[:1]
-        sample = pieces.output(pieces.cell, x[:1], first, None)
-        plain = sample is first  # the outputs are the hidden states
-        if plain:
-            y = h if pieces.mask is None else torch.where(pieces.mask, h, 0.0)
-        else:
-            y = sample.new_empty(len(x), sample.shape[-1])
-            pieces.call("readout", [x, h], parameters, [y])
-        ctx.pieces, ctx.plain, ctx.shape, ctx.dtype = pieces, plain, y.shape, y.dtype
-        ctx.save_for_backward(x, initial, decay, hidden, *parameters)
+        h = initial.new_empty(len(x), initial.shape[1])  # [B·T, N]
+        sample = pieces.output(pieces.cell, x[:1], initial[:1], None)
+        plain = sample.data_ptr() == initial.data_ptr()  # the outputs are the hidden states
+        y = h if plain and pieces.mask is None else sample.new_empty(len(x), sample.shape[-1])
+        parts = cut(batch_size, steps, part_size(h))
+        room = h.new_empty(len(parts[0]), h.shape[1])
+        for part in parts:
+            a, b = room[: len(part)], h[part.rows]
+            pieces.call("coefficients", part.rows, x[part.rows], *parameters, a, b)
+            for run in part.runs:
+                recur(run.of(a, part), run.of(h), run.before(initial, h))  # b is h now
+            if not plain:
+                pieces.call("readout", part.rows, x[part.rows], b, *parameters, y[part.rows])
+        if plain and pieces.mask is not None:
+            y = torch.where(pieces.mask, h, 0.0)
+        ctx.pieces, ctx.plain, ctx.parts, ctx.shape, ctx.dtype = pieces, plain, parts, y.shape, y.dtype
+        ctx.save_for_backward(x, initial, h, *parameters)
         ctx.set_materialize_grads(False)
-        return y.unflatten(0, shape), hidden[:, -1].clone()
+        pieces.bound.clear()
+        return y.unflatten(0, (batch_size, steps)), h[steps - 1 :: steps].clone()
 
     @staticmethod
     def backward(ctx: Any, g_outputs: Tensor | None, g_final: Tensor | None) -> tuple[Tensor | None, ...]:
         """Scan back."""
         if torch.is_grad_enabled():
             raise RuntimeError("the backend 'scan' cannot be differentiated twice: use 'reference', or no create_graph")
-        pieces = ctx.pieces
-        x, initial, decay, hidden, *parameters = ctx.saved_tensors
-        h = hidden.flatten(0, 1)  # [B·T, N]
+        pieces: Pieces = ctx.pieces
+        x, initial, h, *parameters = ctx.saved_tensors
         g_y = x.new_zeros(ctx.shape, dtype=ctx.dtype) if g_outputs is None else g_outputs.reshape(ctx.shape)
-        if ctx.plain:
-            g_h = g_y if pieces.mask is None else torch.where(pieces.mask, g_y, 0.0)
-        else:
-            g_h = torch.empty_like(h)
-            pieces.call("hidden_grad", [x, h, g_y], parameters, [g_h])
-        shape = hidden.shape[:2]
-        g_a, g_b, g_initial = recur_back(decay, hidden, initial, g_h.unflatten(0, shape), g_final)
+        carried = torch.zeros_like(initial) if g_final is None else g_final.to(initial.dtype, copy=True).contiguous()
         g_x = torch.empty_like(x)
         totals = [torch.zeros_like(parameter) for parameter in parameters]
-        pieces.call("grads", [x, h, g_y, g_a.flatten(0, 1), g_b.flatten(0, 1)], parameters, [g_x], totals)
-        return None, g_x.unflatten(0, shape), g_initial, *totals
+        rooms = [h.new_empty(len(ctx.parts[0]), h.shape[1]) for _ in range(4)]
+        for part in reversed(ctx.parts):
+            a, g_a, g_b, g_h = (room[: len(part)] for room in rooms)
+            given, hidden, sent = x[part.rows], h[part.rows], g_y[part.rows]
+            pieces.call("coefficients", part.rows, given, *parameters, a, g_b)  # b is not needed again
+            if not ctx.plain:
+                pieces.call("hidden_grad", part.rows, given, hidden, sent, *parameters, g_h)
+            elif pieces.mask is None:
+                g_h = sent
+            else:
+                g_h = torch.where(pieces.mask[part.rows], sent, 0.0)
+            for run in reversed(part.runs):
+                one, into = [run.of(each, part) for each in (a, g_h)], [run.of(each, part) for each in (g_a, g_b)]
+                recur_back(one[0], run.of(h), run.before(initial, h), one[1], carried[run.batch], *into)
+            pieces.call("grads", part.rows, given, hidden, sent, g_a, g_b, *parameters, g_x[part.rows], *totals)
+        pieces.bound.clear()
+        return None, g_x.unflatten(0, (len(initial), -1)), carried, *totals
+
+
+class Run(NamedTuple):
+    """Some rows of a batch over some steps, which lie side by side in [B·T, ...]: whole rows, or a part of one.
+
+    Args:
+        batch: the rows of the batch, r of them.
+        rows: where their s steps are in [B·T].
+        first: whether they begin with the first step.
+    """
+
+    batch: slice
+    rows: slice
+    first: bool
+
+    def of(self, values: Tensor, part: Part | None = None) -> Tensor:
+        """Return [r, s, N] of values [B·T, N], or of those of a part."""
+        start = 0 if part is None else part.rows.start
+        return values[self.rows.start - start : self.rows.stop - start].unflatten(
+            0, (self.batch.stop - self.batch.start, -1)
+        )
+
+    def before(self, initial: Tensor, hidden: Tensor) -> Tensor:
+        """Return the state before the first of these steps [r, N]."""
+        return initial[self.batch] if self.first else hidden[self.rows.start - 1 : self.rows.start]
+
+
+class Part(NamedTuple):
+    """Some of the rows of [B·T, ...], and the runs that they consist of."""
+
+    rows: slice
+    runs: tuple[Run, ...]
+
+    def __len__(self) -> int:
+        return int(self.rows.stop - self.rows.start)
+
+
+def part_size(hidden: Tensor) -> int:
+    """Return how many rows of [B·T, N] stay in the cache; all of them where the scan cannot go in parts quickly."""
+    return max(1, PART_NUMBERS // hidden.shape[1]) if has_kernel(hidden) else len(hidden)
+
+
+def cut(batch_size: int, steps: int, size: int) -> list[Part]:
+    """Cut [B·T, ...] into parts of `size`, earlier steps first, whatever B and T are: compiled code is of one size."""
+    parts = []
+    for start in range(0, batch_size * steps, size):
+        stop = min(start + size, batch_size * steps)
+        runs, at = [], start
+        while at < stop:
+            row, step = divmod(at, steps)
+            count = 1 if step else max(1, (stop - at) // steps)  # whole rows if any
+            end = min(stop, (row + count) * steps)
+            runs.append(Run(slice(row, row + count), slice(at, end), step == 0))
+            at = end
+        parts.append(Part(slice(start, stop), tuple(runs)))
+    return parts
 
 
 def traced(pieces: Pieces, projected: Tensor, initial: Tensor) -> tuple[Tensor, Tensor]:

@@ -50,6 +50,20 @@ def solve(run, cell, inputs, lengths, state, *, seed=3):
     return results, torch.autograd.grad(loss, leaves)
 
 
+def recur(decay, addition, initial):
+    """Return the states."""
+    hidden = addition.clone()
+    recurrence.recur(decay, hidden, initial)
+    return hidden
+
+
+def recur_back(decay, hidden, initial, hidden_grad, final_grad):
+    """Return the gradients of a, b and the first state."""
+    rooms = torch.empty_like(decay), torch.empty_like(decay), final_grad.clone(memory_format=torch.contiguous_format)
+    recurrence.recur_back(decay, hidden, initial, hidden_grad, rooms[2], *rooms[:2])
+    return rooms
+
+
 def make(cell, lengths, dtype=torch.float64, steps=T):
     torch.manual_seed(0)
     cell = cell.to(dtype)
@@ -67,10 +81,11 @@ def assert_same(got, expected, **tolerance):
 @cells
 @pytest.mark.parametrize("lengths", [None, [0, 1, T, 6]], ids=["none", "mixed"])
 def test_parts_are_the_whole(monkeypatch, name, lengths):
-    """Parts of one row, of some rows that end within a sequence, with a rest, and of all rows."""
+    """Parts of one step, of some steps, of a row and the begin of the next, with a rest, and of all rows."""
+    monkeypatch.setattr(scan, "has_kernel", lambda like: True)
     cell, inputs, rows, state = make(make_cell(name, input_size=I, hidden_size=H), lengths)
     expected = solve(reference.run, cell, inputs, rows, state)
-    for numbers in (1, 3 * H, 7 * H, B * T * H):
+    for numbers in (1, 3 * H, 7 * H, (T + 2) * H, (3 * T - 1) * H, B * T * H):
         monkeypatch.setattr(scan, "PART_NUMBERS", numbers)
         assert_same(solve(scan.run, cell, inputs, rows, state), expected, rtol=1e-10, atol=1e-12)
 
@@ -89,9 +104,9 @@ def test_blocks_are_the_loop(kind, steps):
     decay, addition, g_hidden = (torch.randn(2, steps, 3, dtype=kind) for _ in range(3))
     initial, g_final = (torch.randn(2, 3, dtype=kind) for _ in range(2))
     tolerance = {"rtol": 1e-4, "atol": 1e-4} if kind == torch.float32 else {}
-    expected = recurrence.recur(decay, addition.clone(), initial)
+    expected = recur(decay, addition, initial)
     torch.testing.assert_close(recurrence.in_blocks(decay, addition, initial), expected, **tolerance)
-    back = recurrence.recur_back(decay, expected, initial, g_hidden, g_final)
+    back = recur_back(decay, expected, initial, g_hidden, g_final)
     for got, value in zip(
         recurrence.back_in_blocks(decay, expected, initial, g_hidden, g_final), back, strict=True
     ):  # fmt: skip
@@ -111,9 +126,9 @@ def test_the_adjoint_is_that_of_autograd(kind):
     g_hidden, g_final = torch.randn_like(hidden), torch.randn_like(state)
     expected = torch.autograd.grad([hidden, state], [decay, addition, initial], [g_hidden, g_final])
     with torch.no_grad():
-        torch.testing.assert_close(recurrence.recur(decay, addition.clone(), initial), hidden)
-        got = recurrence.recur_back(decay, hidden, initial, g_hidden, g_final)
-        without = recurrence.recur_back(decay, hidden, initial, g_hidden, None)
+        torch.testing.assert_close(recur(decay, addition, initial), hidden)
+        got = recur_back(decay, hidden, initial, g_hidden, g_final)
+        without = recur_back(decay, hidden, initial, g_hidden, torch.zeros_like(g_final))
     for left, right in zip(got, expected, strict=True):
         torch.testing.assert_close(left, right)
     assert not torch.allclose(without[1][:, -1], expected[1][:, -1])
@@ -127,14 +142,14 @@ def test_the_loop_in_cpp_is_the_plain_one(monkeypatch, dtype, threads, rows, ste
     torch.manual_seed(0)
     decay, addition, g_hidden = (torch.randn(rows, steps, units, dtype=dtype) for _ in range(3))
     initial, g_final = (torch.randn(units, rows, dtype=dtype).t() for _ in range(2))  # memory the other way round
-    expected = recurrence.recur(decay, addition.clone(), initial)
-    back = recurrence.recur_back(decay, expected, initial, g_hidden, g_final)
+    expected = recur(decay, addition, initial)
+    back = recur_back(decay, expected, initial, g_hidden, g_final)
     monkeypatch.setenv("RNNZOO_COMPILE", "1")
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    torch.testing.assert_close(recurrence.recur(decay, addition.clone(), initial), expected)
+    torch.testing.assert_close(recur(decay, addition, initial), expected)
     transposed = g_hidden.transpose(0, 1).contiguous().transpose(0, 1)
     for got, value in zip(
-        recurrence.recur_back(decay, expected, initial, transposed, g_final), back, strict=True
+        recur_back(decay, expected, initial, transposed, g_final), back, strict=True
     ):  # fmt: skip
         torch.testing.assert_close(got, value)
     assert recurrence._kernels["forward", dtype] is not None
@@ -147,7 +162,8 @@ def test_compiled_parts_are_the_plain_ones(monkeypatch, name):
     cell, inputs, rows, state = make(make_cell(name, input_size=I, hidden_size=H), [0, 1, T, 6])
     expected = solve(reference.run, cell, inputs, rows, state)
     monkeypatch.setenv("RNNZOO_COMPILE", "1")
-    monkeypatch.setattr(scan, "PART_NUMBERS", 8 * H)
+    monkeypatch.setattr(scan, "PART_NUMBERS", 15 * H)
+    solve(scan.run, cell, inputs, rows, state)  # after which there are kernels
     assert_same(solve(scan.run, cell, inputs, rows, state), expected, rtol=1e-10, atol=1e-12)
 
 
