@@ -75,14 +75,12 @@ def one_ragged(shortest: int, bar: float, work: str, setting: Setting) -> list[R
     lengths = torch.randint(shortest, 31, (rows,), generator=generator)
     lengths[0] = 30
     inputs = torch.randn(rows, 30, size, device=setting.device, requires_grad=True)
-    contest = Contest(
-        work,
-        {
-            "Recurrent": lambda: layer(inputs, lengths.to(setting.device))[0].sum().backward(),
-            "packed nn.LSTM": lambda: packed(lstm, inputs, lengths).sum().backward(),
-        },
-        (Comparison("Recurrent", "packed nn.LSTM", bar),),
-    )
+    calls: dict[str, Call] = {
+        "Recurrent": lambda: layer(inputs, lengths.to(setting.device))[0].sum().backward(),
+        "packed nn.LSTM": lambda: packed(lstm, inputs, lengths).sum().backward(),
+    }
+    useful = dict.fromkeys(calls, 6.0 * float(lengths.sum()) * 2 * 8 * size * size)  # both directions, no padding
+    contest = Contest(work, calls, (Comparison("Recurrent", "packed nn.LSTM", bar),), flops=useful)
     return run_contest("ragged", contest, setting)
 
 
@@ -116,6 +114,10 @@ def one_scan(name: str, work: str, setting: Setting) -> list[Row]:
             "nn.LSTM": partial(lstm_there_and_back, lstm, inputs, grads),
         },
         (Comparison("scan", "nn.LSTM", 0.25),),
+        flops={
+            "scan": 6.0 * rows * steps * matrix_numbers(cell),
+            "nn.LSTM": 6.0 * rows * steps * 8 * size * size,
+        },
     )
     return run_contest("scan", contest, setting)
 
@@ -143,8 +145,9 @@ def one_step(work: str, setting: Setting) -> list[Row]:
     def plain() -> None:
         lstm(inputs.unsqueeze(1), known)
 
-    contest = Contest(work, {"step": ours, "nn.LSTM": plain}, (Comparison("step", "nn.LSTM", 0.4),))
-    return run_contest("step", contest, setting)
+    calls: dict[str, Call] = {"step": ours, "nn.LSTM": plain}
+    flops = dict.fromkeys(calls, 2.0 * 8 * size * size)
+    return run_contest("step", Contest(work, calls, (Comparison("step", "nn.LSTM", 0.4),), flops), setting)
 
 
 def there_and_back(cell: Cell, run: select.Run, inputs: Tensor) -> None:

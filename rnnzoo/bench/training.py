@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from rnnzoo.batches import IGNORED
 from rnnzoo.bench.layers import packed
-from rnnzoo.bench.measure import Comparison, Contest, Row, Setting, Task, run_contest
+from rnnzoo.bench.measure import Comparison, Contest, Row, Setting, Task, matrix_flops, run_contest
 from rnnzoo.models import LanguageModel, SequenceTagger, Translator
 from rnnzoo.processors.language import LanguageProcessor
 from rnnzoo.processors.tagging import TaggingProcessor
@@ -44,7 +44,9 @@ def one_job(
     """Measure one model."""
     ours, plain, batches = make(setting)
     calls = {"rnnzoo": Trainer(ours, batches, loss_of), "plain torch": Trainer(plain, batches, plain_loss)}
-    return run_contest("train", Contest(work, calls, (Comparison("rnnzoo", "plain torch", bar),)), setting)
+    useful = dict.fromkeys(calls, matrix_flops(calls["plain torch"]))  # which computes no padding
+    contest = Contest(work, calls, (Comparison("rnnzoo", "plain torch", bar),), useful)
+    return run_contest("train", contest, setting)
 
 
 class Trainer:
