@@ -17,6 +17,7 @@ from torch import Tensor
 
 from rnnzoo.backends import reference
 from rnnzoo.backends.form import Form, examine, signature
+from rnnzoo.backends.graphs import replay
 from rnnzoo.backends.kernels import Kernel, Kernels, bind
 from rnnzoo.backends.native import zero_padding
 from rnnzoo.backends.product import Product
@@ -49,7 +50,9 @@ def run(cell: Cell, inputs: Tensor, lengths: Tensor | None, state: State | None)
     if torch.compiler.is_compiling():  # a program that is traced wants plain operations
         return reference.run(cell, inputs, lengths, state)
     mask = None
-    full = steps if lengths is None else min(steps, int(lengths.min()))  # steps at which no row is padding
+    full = steps  # steps at which no row is padding
+    if lengths is not None:
+        full = 0 if lengths.is_cuda else min(steps, int(lengths.min()))  # a GPU is not waited for
     if lengths is not None and full < steps:
         valid = length_mask(lengths, steps)  # [B, T]
         inputs = torch.where(valid.unsqueeze(-1), inputs, 0.0)  # whatever stands there must not reach the gates
@@ -68,10 +71,11 @@ def run(cell: Cell, inputs: Tensor, lengths: Tensor | None, state: State | None)
     fields = [field.to(torch.promote_types(field.dtype, cell_type)) for field in flatten(state)]
     device = inputs.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-    job = Job(cell, form, mark, mask=mask, full=full, dtype=dtype, affine=affine is not None)
+    masks = () if mask is None else (mask,)
+    job = Job(cell, form, mark, masked=mask is not None, full=full, dtype=dtype, affine=affine is not None)
     with torch.autocast(device, enabled=False):
         outputs, *final = FusedFunction.apply(
-            job, source, *(affine or ()), *cell.product_weights(), *parameters, *fields
+            job, source, *masks, *(affine or ()), *cell.product_weights(), *parameters, *fields
         )
     outputs = zero_padding(outputs.transpose(0, 1), None if mask is None else lengths)  # [B, T, O]
     return outputs, unflatten(form.template, final)
@@ -90,6 +94,7 @@ class Arguments(NamedTuple):
     """The tensors of one run, by their role."""
 
     source: Tensor  # [T, B, I] inputs of an affine projection, or projected inputs [T, B, P]
+    mask: Sequence[Tensor]  # [T, B] steps that are no padding; empty if all are
     affine: Sequence[Tensor]  # W, b; empty if the source is projected
     weights: Sequence[Tensor]
     parameters: Sequence[Tensor]
@@ -103,7 +108,7 @@ class Job:
         cell: the cell, for its code.
         form: what its step is made of.
         mark: its `signature`.
-        mask: [T, B] steps that are no padding, or None.
+        masked: whether there are rows that end before the last step.
         full: steps at which no row is padding.
         dtype: the type of products under autocast, or None.
         affine: whether the projection is part of the run.
@@ -111,11 +116,11 @@ class Job:
 
     def __init__(
         self, cell: StagedCell, form: Form, mark: Any, *,
-        mask: Tensor | None, full: int, dtype: torch.dtype | None, affine: bool,
+        masked: bool, full: int, dtype: torch.dtype | None, affine: bool,
     ) -> None:  # fmt: skip
         self.form = form
         self.mark = (mark, affine, dtype)
-        self.mask = mask
+        self.masked = masked
         self.full = full
         self.dtype = dtype
         self.affine = affine
@@ -127,13 +132,17 @@ class Job:
 
     def name(self, tensors: Sequence[Tensor]) -> Arguments:
         """Sort the arguments of the function by their role."""
-        left = iter(tensors)
-        counts = (2 * self.affine, len(self.form.operands), len(self.form.parameters), len(self.form.constant))
+        return self.name_next(iter(tensors))
+
+    def name_next(self, left: Iterator[Tensor]) -> Arguments:
+        """Take the arguments of the function, and sort them by their role."""
+        form = self.form
+        counts = (self.masked, 2 * self.affine, len(form.operands), len(form.parameters), len(form.constant))
         return Arguments(next(left), *([next(left) for _ in range(count)] for count in counts))
 
-    def valid(self, step: int) -> tuple[Tensor, ...]:
+    def valid(self, given: Arguments, step: int) -> tuple[Tensor, ...]:
         """Return which rows [B] move on at a step; nothing where all do."""
-        return () if self.mask is None or step < self.full else (self.mask[step],)
+        return () if step < self.full else tuple(mask[step] for mask in given.mask)
 
     def call(self, name: str, *tensors: Tensor, masked: bool = False, index: int | None = None) -> None:
         """Call a kernel, compiled where that is worth it; bound anew in each pass, for its shapes."""
@@ -146,10 +155,19 @@ class Job:
             kernel = self.bound[key] = bind(kernel, (self.mark, *key), tensors)
         kernel(*tensors)
 
-    def chunks(self, source: Tensor, projected_size: int) -> list[range]:
+    def projected_size(self, given: Arguments) -> int:
+        """Return P."""
+        return len(given.affine[0]) if self.affine else given.source.shape[-1]
+
+    def projection(self, given: Arguments, steps: int) -> Product | None:
+        """Return the product that projects so many steps at a time; None if the source is projected."""
+        rows = steps * given.source.shape[1]
+        return Product(given.affine[0], rows=rows, times=1, dtype=self.dtype) if self.affine else None
+
+    def chunks(self, given: Arguments) -> list[range]:
         """Return the steps in parts whose projected input stays in a cache."""
-        steps, rows, _ = source.shape
-        size = steps if source.is_cuda else max(1, CHUNK // (rows * projected_size))
+        steps, rows, _ = given.source.shape
+        size = steps if given.source.is_cuda else max(1, CHUNK // (rows * self.projected_size(given)))
         return [range(start, min(start + size, steps)) for start in range(0, steps, size)]
 
     def projected(self, given: Arguments, steps: range, layout: Product | None) -> Tensor:
@@ -164,53 +182,18 @@ class FusedFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, job: Job, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Run forward; keep states, products and computed operands."""
-        given = job.name(tensors)
-        form, state = job.form, given.state
-        steps, rows, _ = given.source.shape
-        layouts = [Product(weight, rows=rows, times=steps, dtype=job.dtype) for weight in given.weights]
-        projected_size = len(given.affine[0]) if job.affine else given.source.shape[-1]
-        chunks = job.chunks(given.source, projected_size)
-        project = None
-        if job.affine:
-            project = Product(given.affine[0], rows=rows * len(chunks[0]), times=1, dtype=job.dtype)
-        bias = given.affine[1:]
-        histories = [history(state[place], steps) for place in job.moving]  # [T + 1, B, ...] each
-        operands = [state[0].new_empty(steps, rows, given.weights[index].shape[1]) for index in job.computed]
-        separate = [] if form.output is not None else [state[0].new_empty(steps, rows, job.output_size)]
-        before = fields_by_step(job, state, histories, steps)
-        moved = [buffer.unbind() for buffer in histories]
-        put = [buffer.unbind() for buffer in separate]
-        multiplied = operand_lists(job, operands, moved)
         keep = any(ctx.needs_input_grad)
-        kept: list[Tensor] = []
-        for chunk in chunks:
-            block = job.projected(given, chunk, project)
-            if keep and job.affine and not form.additive:
-                kept.append(block)
-            for step, at in zip(chunk, block.unbind(), strict=True):
-                fields = [field[step] for field in before]
-                products: list[Tensor] = []
-                for index, layout in enumerate(layouts):
-                    operand = multiplied[index][step]
-                    if form.operands[index] is None:
-                        job.call("operand", at, *bias, *products, *fields, *given.parameters, operand, index=index)
-                    products.append(layout.forward(operand))
-                valid = job.valid(step)
-                job.call(
-                    "forward", at, *bias, *products, *fields, *given.parameters, *valid,
-                    *(buffer[step] for buffer in put), *(buffer[step + 1] for buffer in moved),
-                    masked=len(valid) > 0,
-                )  # fmt: skip
-                if keep:
-                    kept += products
+        left = iter(replay(partial(walk, job, keep), (job.mark, job.full, "forward", keep), tensors))
+        output = job.form.output
+        separate = [next(left) for _ in range(output is None)]
+        histories = [next(left) for _ in job.moving]
         if keep:
-            ctx.save_for_backward(*tensors, *histories, *operands, *kept)
-            ctx.job, ctx.layouts, ctx.project, ctx.chunks = job, layouts, project, chunks
-        job.bound.clear()
-        final = list(state)
+            ctx.save_for_backward(*tensors, *histories, *left)
+            ctx.job = job
+        final = list(job.name(tensors).state)
         for place, buffer in zip(job.moving, histories, strict=True):
-            final[place] = buffer[steps].clone()
-        outputs = separate[0] if form.output is None else histories[job.moving.index(form.output)][1:]
+            final[place] = buffer[-1].clone()
+        outputs = separate[0] if output is None else histories[job.moving.index(output)][1:]
         return (outputs, *final)
 
     @staticmethod
@@ -226,78 +209,157 @@ class FusedFunction(torch.autograd.Function):
                 "or do not use create_graph=True"
             )
         job: Job = ctx.job
-        form, moving, wanted = job.form, job.moving, ctx.needs_input_grad[1:]
-        saved = iter(ctx.saved_tensors)
-        given = job.name([next(saved) for _ in wanted])
-        histories = [next(saved) for _ in moving]
-        operands = [next(saved) for _ in job.computed]
-        steps, rows, _ = given.source.shape
-        count = len(given.weights)
-        chunks: list[range] = ctx.chunks
-        blocks, kept = read_kept(job, given, chunks, saved, count)
-        before = fields_by_step(job, given.state, histories, steps)
+        wanted: bool = ctx.needs_input_grad[1]
+        tensors = (*(g_final[place] for place in job.moving), g_outputs, *ctx.saved_tensors)
+        left = iter(replay(partial(walk_back, job, wanted), (job.mark, job.full, "backward", wanted), tensors))
+        g_source = next(left) if wanted else None
+        g_others = [next(left) for _ in range(2 * job.affine + len(job.form.operands) + len(job.form.parameters))]
+        g_state: list[Tensor | None] = [None] * len(job.form.constant)
+        for place in job.moving:
+            g_state[place] = next(left)
+        return (None, g_source, *[None] * job.masked, *g_others, *g_state)
 
-        width = given.source.dtype if job.dtype is None else job.dtype
-        projected_size = len(given.affine[0]) if job.affine else given.source.shape[-1]
-        room = (max(map(len, chunks)), rows, projected_size)
-        whole = None if job.affine else torch.empty_like(given.source)
-        scratch = given.source.new_empty(room, dtype=width) if whole is None else None
-        sums = [] if form.additive else [given.state[0].new_empty(room[0], rows, len(w)) for w in given.weights]
-        g_source = torch.empty_like(given.source) if whole is None and wanted[0] else whole
-        g_affine = [torch.zeros_like(value) for value in given.affine]
-        g_weights = [torch.zeros_like(weight) for weight in given.weights]
-        g_parameters = [torch.zeros_like(value) for value in given.parameters]
-        g_fields = [g_final[place].clone(memory_format=torch.contiguous_format) for place in moving]
-        g_before = [torch.empty_like(value) for value in g_fields]
-        places = job.kernels[False].extra_places
-        g_extra = [torch.zeros_like(g_fields[place]) for place in places]
-        slot = {index: rank for rank, index in enumerate(i for i in range(count) if form.operands[i] is not None)}
-        g_out = g_outputs.contiguous().unbind()
-        for chunk, block in zip(reversed(chunks), reversed(blocks), strict=True):
-            room_at = scratch[: len(chunk)] if scratch is not None else whole[chunk.start : chunk.stop]  # type: ignore[index]
-            g_ats = room_at.unbind()
-            g_sums = [buffer.unbind() for buffer in sums]
-            ats = None if block is None else block.unbind()
-            for step in reversed(chunk):
-                local = step - chunk.start
-                at = () if ats is None else (ats[local], *given.affine[1:])
-                products = kept[step * count : (step + 1) * count]
-                fields = [field[step] for field in before]
-                valid = job.valid(step)
-                g_at = g_ats[local]
-                g_products = [g_at] if form.additive else [buffer[local] for buffer in g_sums]
-                job.call(
-                    "backward", *at, *products, *fields, *given.parameters, *valid, g_out[step], *g_fields, *g_extra,
-                    g_at, *(() if form.additive else g_products), *g_before, *g_parameters, masked=len(valid) > 0,
-                )  # fmt: skip
-                for index in reversed(range(count)):
-                    g_operand = ctx.layouts[index].backward(g_products[index])
-                    if index in slot:
-                        g_extra[slot[index]] = g_operand
-                    else:
-                        job.call(
-                            "operand_backward", *at, *products[:index], *fields, *given.parameters, g_operand,
-                            g_at, *g_products[:index], *g_before, *g_parameters, index=index,
-                        )  # fmt: skip
-                g_fields, g_before = g_before, g_fields
-            for index, buffer in enumerate([room_at] if form.additive else sums):
-                place = form.operands[index]
-                history = operands[job.computed.index(index)] if place is None else histories[moving.index(place)]
-                part = history[chunk.start : chunk.stop]
-                add_product(g_weights[index], buffer[: len(chunk)], part, job.dtype)
-            if job.affine:
-                add_product(g_affine[0], room_at, given.source[chunk.start : chunk.stop], job.dtype)
-                g_affine[1] += room_at.flatten(0, 1).sum(0, dtype=g_affine[1].dtype)
-                if g_source is not None:
-                    sent = ctx.project.backward(room_at.flatten(0, 1))
-                    g_source[chunk.start : chunk.stop] = sent.unflatten(0, (-1, rows))
-        for place, extra in zip(places, g_extra, strict=True):
-            g_fields[place] += extra
-        g_state: list[Tensor | None] = [None] * len(given.state)
-        for place, value in zip(moving, g_fields, strict=True):
-            g_state[place] = value
-        job.bound.clear()
-        return (None, g_source, *g_affine, *g_weights, *g_parameters, *g_state)
+
+def walk(job: Job, keep: bool, *tensors: Tensor) -> list[Tensor]:
+    """Go forward through the steps.
+
+    Args:
+        job: the job.
+        keep: whether to keep what the way back needs.
+        tensors: those of `Arguments`.
+
+    Returns:
+        Outputs [T, B, O], unless a field of the state is the output; moving fields [T + 1, B, ...]; computed operands
+        [T, B, K]; if `keep`, what `read_kept` reads.
+    """
+    given = job.name(tensors)
+    form, state = job.form, given.state
+    steps, rows, _ = given.source.shape
+    layouts = [Product(weight, rows=rows, times=steps, dtype=job.dtype) for weight in given.weights]
+    chunks = job.chunks(given)
+    project = job.projection(given, len(chunks[0]))
+    bias = given.affine[1:]
+    histories = [history(state[place], steps) for place in job.moving]  # [T + 1, B, ...] each
+    operands = [state[0].new_empty(steps, rows, given.weights[index].shape[1]) for index in job.computed]
+    separate = [] if form.output is not None else [state[0].new_empty(steps, rows, job.output_size)]
+    before = fields_by_step(job, state, histories, steps)
+    moved = [buffer.unbind() for buffer in histories]
+    put = [buffer.unbind() for buffer in separate]
+    multiplied = operand_lists(job, operands, moved)
+    rooms = product_rooms(given, layouts) if keep else []
+    blocks: list[Tensor] = []
+    kept: list[Tensor] = []
+    for chunk in chunks:
+        block = job.projected(given, chunk, project)
+        if keep and job.affine and not form.additive:
+            blocks.append(block)
+        for step, at in zip(chunk, block.unbind(), strict=True):
+            fields = [field[step] for field in before]
+            products: list[Tensor] = []
+            for index, layout in enumerate(layouts):
+                operand = multiplied[index][step]
+                if form.operands[index] is None:
+                    job.call("operand", at, *bias, *products, *fields, *given.parameters, operand, index=index)
+                products.append(layout.forward(operand, rooms[index][step] if rooms else None))
+            valid = job.valid(given, step)
+            job.call(
+                "forward", at, *bias, *products, *fields, *given.parameters, *valid,
+                *(buffer[step] for buffer in put), *(buffer[step + 1] for buffer in moved),
+                masked=len(valid) > 0,
+            )  # fmt: skip
+            if keep and not rooms:
+                kept += products
+    job.bound.clear()
+    return [*separate, *histories, *operands, *blocks, *kept, *rooms]
+
+
+def walk_back(job: Job, wanted: bool, *tensors: Tensor) -> list[Tensor]:
+    """Go back through the steps.
+
+    Args:
+        job: the job.
+        wanted: whether the gradient of the source is.
+        tensors: gradients of the last moving fields and of the outputs, those of `Arguments`, what `walk` returned
+            besides separate outputs.
+
+    Returns:
+        Gradients of the source, if wanted, of affine, weights and parameters, and of the moving fields of the state.
+    """
+    form, moving = job.form, job.moving
+    left = iter(tensors)
+    g_final = [next(left) for _ in moving]
+    g_outputs = next(left)
+    given = job.name_next(left)
+    histories = [next(left) for _ in moving]
+    operands = [next(left) for _ in job.computed]
+    steps, rows, _ = given.source.shape
+    count = len(given.weights)
+    chunks = job.chunks(given)
+    layouts = [Product(weight, rows=rows, times=steps, dtype=job.dtype) for weight in given.weights]
+    project = job.projection(given, len(chunks[0]))
+    blocks, kept = read_kept(job, given, chunks, left)
+    before = fields_by_step(job, given.state, histories, steps)
+
+    width = given.source.dtype if job.dtype is None else job.dtype
+    room = (len(chunks[0]), rows, job.projected_size(given))
+    whole = None if job.affine else torch.empty_like(given.source)
+    scratch = given.source.new_empty(room, dtype=width) if whole is None else None
+    sums = [] if form.additive else [given.state[0].new_empty(room[0], rows, len(w)) for w in given.weights]
+    g_source = torch.empty_like(given.source) if whole is None and wanted else whole
+    g_affine = [torch.zeros_like(value) for value in given.affine]
+    g_weights = [torch.zeros_like(weight) for weight in given.weights]
+    g_parameters = [torch.zeros_like(value) for value in given.parameters]
+    g_fields = [value.clone(memory_format=torch.contiguous_format) for value in g_final]
+    g_before = [torch.empty_like(value) for value in g_fields]
+    places = job.kernels[False].extra_places
+    direct = [index for index in range(count) if form.operands[index] is not None]
+    slot = {index: rank for rank, index in enumerate(direct)}
+    g_extra = [  # of the type that products have: compiled kernels trust it
+        torch.zeros_like(g_fields[place], dtype=layouts[index].weight.dtype)
+        for place, index in zip(places, direct, strict=True)
+    ]
+    g_out = g_outputs.contiguous().unbind()
+    for chunk, block in zip(reversed(chunks), reversed(blocks), strict=True):
+        g_block = whole[chunk.start : chunk.stop] if whole is not None else scratch[: len(chunk)]  # type: ignore[index]
+        g_ats = g_block.unbind()
+        g_sums = [buffer.unbind() for buffer in sums]
+        ats = None if block is None else block.unbind()
+        for step in reversed(chunk):
+            local = step - chunk.start
+            at = () if ats is None else (ats[local], *given.affine[1:])
+            products = kept[step * count : (step + 1) * count]
+            fields = [field[step] for field in before]
+            valid = job.valid(given, step)
+            g_at = g_ats[local]
+            g_products = [g_at] if form.additive else [buffer[local] for buffer in g_sums]
+            job.call(
+                "backward", *at, *products, *fields, *given.parameters, *valid, g_out[step], *g_fields, *g_extra,
+                g_at, *(() if form.additive else g_products), *g_before, *g_parameters, masked=len(valid) > 0,
+            )  # fmt: skip
+            for index in reversed(range(count)):
+                g_operand = layouts[index].backward(g_products[index])
+                if index in slot:
+                    g_extra[slot[index]] = g_operand
+                else:
+                    job.call(
+                        "operand_backward", *at, *products[:index], *fields, *given.parameters, g_operand,
+                        g_at, *g_products[:index], *g_before, *g_parameters, index=index,
+                    )  # fmt: skip
+            g_fields, g_before = g_before, g_fields
+        for index, buffer in enumerate([g_block] if form.additive else sums):
+            place = form.operands[index]
+            multiplied = operands[job.computed.index(index)] if place is None else histories[moving.index(place)]
+            add_product(g_weights[index], buffer[: len(chunk)], multiplied[chunk.start : chunk.stop], job.dtype)
+        if project is not None:
+            add_product(g_affine[0], g_block, given.source[chunk.start : chunk.stop], job.dtype)
+            g_affine[1] += g_block.flatten(0, 1).sum(0, dtype=g_affine[1].dtype)
+            if wanted and g_source is not None:
+                sent = project.backward(g_block.flatten(0, 1))
+                g_source[chunk.start : chunk.stop] = sent.unflatten(0, (-1, rows))
+    for place, extra in zip(places, g_extra, strict=True):
+        g_fields[place] += extra
+    job.bound.clear()
+    return [*([g_source] if wanted and g_source is not None else []), *g_affine, *g_weights, *g_parameters, *g_fields]
 
 
 def history(first: Tensor, steps: int) -> Tensor:
@@ -323,19 +385,28 @@ def operand_lists(job: Job, operands: Sequence[Tensor], moved: Sequence[Sequence
     return [next(rooms).unbind() if place is None else moved[job.moving.index(place)] for place in job.form.operands]
 
 
+def product_rooms(given: Arguments, layouts: Sequence[Product]) -> list[Tensor]:
+    """Return room for each product of all steps [T, B, P_k] on a GPU; elsewhere none, each product makes its own."""
+    steps, rows, _ = given.source.shape
+    if not given.source.is_cuda:
+        return []
+    return [given.source.new_empty(steps, rows, len(each.weight), dtype=each.weight.dtype) for each in layouts]
+
+
 def read_kept(
-    job: Job, given: Arguments, chunks: Sequence[range], saved: Iterator[Tensor], count: int
+    job: Job, given: Arguments, chunks: Sequence[range], kept: Iterator[Tensor]
 ) -> tuple[list[Tensor | None], list[Tensor]]:
     """Return the projected inputs of each chunk (None for an additive cell) and the products of all steps."""
     blocks: list[Tensor | None] = []
-    kept: list[Tensor] = []
     for chunk in chunks:
         if job.form.additive:
             blocks.append(None)
         else:
-            blocks.append(next(saved) if job.affine else given.source[chunk.start : chunk.stop])
-        kept += [next(saved) for _ in range(count * len(chunk))]
-    return blocks, kept
+            blocks.append(next(kept) if job.affine else given.source[chunk.start : chunk.stop])
+    products = list(kept)
+    if given.source.is_cuda:  # one room for each product
+        products = [product for step in zip(*(room.unbind() for room in products), strict=True) for product in step]
+    return blocks, products
 
 
 def add_product(total: Tensor, grads: Tensor, operands: Tensor, dtype: torch.dtype | None) -> None:

@@ -6,6 +6,8 @@ persistent kernels too). Here the padding is computed and thrown away: outputs o
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,6 +18,9 @@ from rnnzoo.cells.gru import GRUCell
 from rnnzoo.cells.lstm import LSTMCell, LSTMState
 from rnnzoo.lengths import last_valid, length_mask
 from rnnzoo.state import State
+
+# cuDNN copies the weights of a cell, which lie apart, in each call: some microseconds that no user can do without.
+warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous chunk")
 
 CLOSED = 1e4  # a pre-activation at which a sigmoid is exactly 0 or 1, with derivative 0, in every float type
 

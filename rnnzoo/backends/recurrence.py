@@ -3,13 +3,17 @@
     g_b[t] = g_h[t] + ā[t+1] ⊙ g_b[t+1]    g_a[t] = g_b[t] ⊙ h̄[t-1]
 
 (the bar is the complex conjugate), which is a linear recurrence too, run backwards. On CPU it is a loop over the
-steps, in C++ once it has been asked for often enough, on other devices `in_blocks`, which does many steps at a time.
+steps, in C++ once it has been asked for often enough; on GPUs `rnnzoo.backends.triton_scan`; where neither is at hand,
+and for complex numbers, `in_blocks`, which does many steps at a time.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import os
+import warnings
+from functools import cache
 from typing import Any
 
 import torch
@@ -73,7 +77,11 @@ _kernels: dict[tuple[str, torch.dtype], Any] = {}
 def recur(decay: Tensor, addition: Tensor, initial: Tensor) -> None:
     """Write h after each step [B, T, N] in the place of b, for a and b [B, T, N] and the h before them [B, N]."""
     if decay.device.type != "cpu":
-        addition.copy_(in_blocks(decay, addition, initial))
+        kernels = on_gpu(decay)
+        if kernels is not None:
+            kernels.forward(decay, addition, initial.contiguous())
+        else:
+            addition.copy_(in_blocks(decay, addition, initial))
         return
     kernel = compiled("forward", FORWARD, ["const *"] * 3 + ["*"], decay)
     if kernel is not None:
@@ -105,6 +113,11 @@ def recur_back(
     """
     hidden_grad = hidden_grad.to(decay.dtype)
     if decay.device.type != "cpu":
+        kernels = on_gpu(decay)
+        if kernels is not None:
+            initial, hidden_grad = initial.contiguous(), hidden_grad.contiguous()
+            kernels.backward(decay, hidden, initial, hidden_grad, carried, decay_grad, addition_grad)
+            return
         found = back_in_blocks(decay, hidden, initial, hidden_grad, carried)
         for room, value in zip((decay_grad, addition_grad, carried), found, strict=True):
             room.copy_(value)
@@ -166,6 +179,39 @@ def sizes(values: Tensor) -> tuple[int, ...]:
     parts = -(-threads // batch_size)  # so many that every thread has one
     width = max(16, -(-size // parts))
     return batch_size, steps, size, min(width, 256), threads
+
+
+def on_gpu(like: Tensor) -> Any:
+    """Return `rnnzoo.backends.triton_scan`, or None where it cannot run tensors like this one."""
+    usable = like.is_cuda and like.dtype in TYPES and os.environ.get("RNNZOO_COMPILE") != "0"
+    return triton_scan(like.device, like.dtype) if usable else None
+
+
+@cache
+def triton_scan(device: torch.device, dtype: torch.dtype) -> Any:
+    """Import the kernels in Triton; return None where there is no Triton, or it does not give the right numbers."""
+    if importlib.util.find_spec("triton") is None:
+        return None
+    try:
+        kernels = importlib.import_module("rnnzoo.backends.triton_scan")
+        decay, addition, grad = (torch.linspace(-1, 1, 160, device=device, dtype=dtype) + place for place in range(3))
+        decay, addition, grad = (each.reshape(1, 10, 16).sin() for each in (decay, addition, grad))
+        initial, carried, rooms = decay[:, 0].exp(), decay[:, 1].clone(), [torch.empty_like(decay) for _ in range(2)]
+        hidden = in_blocks(decay, addition, initial)
+        expected = (hidden, *back_in_blocks(decay, hidden, initial, grad, carried))
+        kernels.forward(decay, addition, initial)
+        kernels.backward(decay, hidden, initial, grad, carried, *rooms)
+        for ours, theirs in zip((addition, *rooms, carried), expected, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+    except Exception as error:  # a compiler may fail in any way, and none is needed
+        lines = str(error).strip().splitlines()
+        warnings.warn(
+            f"rnnzoo: no scan in Triton ({type(error).__name__}: {lines[0] if lines else ''}); "
+            "plain torch runs instead, with the same numbers but slower",
+            stacklevel=2,
+        )
+        return None
+    return kernels
 
 
 def has_kernel(like: Tensor) -> bool:

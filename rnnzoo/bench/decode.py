@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from lightning.fabric.utilities import move_data_to_device
 
 from rnnzoo.bench.measure import Comparison, Contest, Row, Setting, Task, run_contest
 from rnnzoo.bench.training import collate, sentences, word_tokenizer
@@ -28,12 +29,15 @@ def one_search(work: str, setting: Setting) -> list[Row]:
     model = Translator(
         processor=processor, hidden_size=size, tied=False, words={"size": size // 2},
         search={"beam_size": 5, "max_length": 18},
-    ).eval()  # fmt: skip
+    ).to(setting.device).eval()  # fmt: skip
     samples = [
         {**processor.encode({"source": " ".join(words)}), "id": place}
         for place, words in enumerate(sentences(count, words, 5, 30, seed=1))
     ]
-    many, single = collate(processor, samples, rows), collate(processor, samples, 1)
+    many, single = (
+        [move_data_to_device(batch, torch.device(setting.device)) for batch in collate(processor, samples, size)]
+        for size in (rows, 1)
+    )
     contest = Contest(
         work,
         {"batches": partial(find, model, many), "one by one": partial(find, model, single)},

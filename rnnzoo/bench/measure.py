@@ -110,13 +110,14 @@ class Task(NamedTuple):
 def interleave(
     calls: Mapping[str, Call], *, repeats: int, clock: Clock = time.perf_counter, least: float = LEAST_SECONDS
 ) -> dict[str, list[float]]:
-    """Return the seconds of each call, `repeats` samples of each, taken in turns after two calls to warm up.
+    """Return the seconds of each call, `repeats` samples of each, taken in turns after three calls to warm up.
 
     A call below `least` seconds is done so often in each sample that it takes as long; the sample is the mean.
     """
     counts = {}
     for name, call in calls.items():
         call()  # compiles, if anything is compiled
+        call()  # records, on GPUs
         start = clock()
         call()
         counts[name] = max(1, round(least / max(clock() - start, 1e-9)))

@@ -12,12 +12,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from rnnzoo.batches import IGNORED
 from rnnzoo.bench.layers import packed
 from rnnzoo.bench.measure import Comparison, Contest, Row, Setting, Task, matrix_flops, run_contest
+from rnnzoo.lengths import length_mask
 from rnnzoo.models import LanguageModel, SequenceTagger, Translator
 from rnnzoo.processors.language import LanguageProcessor
 from rnnzoo.processors.tagging import TaggingProcessor
@@ -43,6 +45,8 @@ def one_job(
 ) -> list[Row]:
     """Measure one model."""
     ours, plain, batches = make(setting)
+    ours, plain = ours.to(setting.device), plain.to(setting.device)
+    batches = [move_data_to_device(batch, torch.device(setting.device)) for batch in batches]
     calls = {"rnnzoo": Trainer(ours, batches, loss_of), "plain torch": Trainer(plain, batches, plain_loss)}
     useful = dict.fromkeys(calls, matrix_flops(calls["plain torch"]))  # which computes no padding
     contest = Contest(work, calls, (Comparison("rnnzoo", "plain torch", bar),), useful)
@@ -181,10 +185,10 @@ class PlainTranslator(nn.Module):
     def forward(self, batch: Any) -> Tensor:
         """Return the mean loss of a `PairBatch`."""
         rows = pack_padded_sequence(
-            self.source(batch.source), batch.source_lengths, batch_first=True, enforce_sorted=False
+            self.source(batch.source), batch.source_lengths.cpu(), batch_first=True, enforce_sorted=False
         )
         outputs, (hidden, cell) = self.encoder(rows)
-        memory, lengths = nn.utils.rnn.pad_packed_sequence(outputs, batch_first=True)  # [B, S, 2H]
+        memory, _ = nn.utils.rnn.pad_packed_sequence(outputs, batch_first=True)  # [B, S, 2H]
         state = (
             torch.tanh(self.hidden(torch.cat([hidden[0], hidden[1]], dim=1))).unsqueeze(0),
             self.cell(torch.cat([cell[0], cell[1]], dim=1)).unsqueeze(0),
@@ -193,7 +197,7 @@ class PlainTranslator(nn.Module):
         inputs = torch.cat([torch.full_like(targets[:, :1], self.end_id), targets[:, :-1].clamp(min=0)], dim=1)
         outputs, _ = self.decoder(self.target(inputs), state)  # [B, T, H]
         scores = self.score(torch.tanh(self.query(outputs).unsqueeze(2) + self.keys(memory).unsqueeze(1))).squeeze(-1)
-        mask = torch.arange(memory.shape[1]).unsqueeze(0) < lengths.unsqueeze(1)  # [B, S]
+        mask = length_mask(batch.source_lengths, memory.shape[1])  # [B, S]
         weights = scores.masked_fill(~mask.unsqueeze(1), float("-inf")).softmax(-1)  # [B, T, S]
         found = torch.tanh(self.combine(torch.cat([weights @ memory, outputs], dim=-1)))
         return F.cross_entropy(self.logits(found).flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
@@ -213,9 +217,9 @@ class PlainTagger(nn.Module):
 
     def forward(self, batch: Any) -> Tensor:
         """Return the mean loss per sentence or word, as ours counts it, of a `TaggingBatch`."""
-        emissions = self.emissions(packed(self.recurrent, self.words(batch.words), batch.lengths))  # [B, T, C]
+        emissions = self.emissions(packed(self.recurrent, self.words(batch.words), batch.lengths.cpu()))  # [B, T, C]
         tags, lengths = batch.targets.clamp(min=0), batch.lengths
-        mask = torch.arange(tags.shape[1]).unsqueeze(0) < lengths.unsqueeze(1)  # [B, T]
+        mask = length_mask(lengths, tags.shape[1])  # [B, T]
         score = self.start[tags[:, 0]] + emissions[:, 0].gather(1, tags[:, :1]).squeeze(1)
         total = self.start + emissions[:, 0]  # [B, C]
         for step in range(1, tags.shape[1]):

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from rnnzoo.bench.measure import Row
 
 SUMMARY = "measure speed and memory as ratios against named baselines"
-HELP = """usage: rnnzoo bench [SUITE ...] [--cells A,B] [--threads N] [--repeats N] [--json FILE] [--quick]
+HELP = """usage: rnnzoo bench [SUITE ...] [--cells A,B] [--device D] [--threads N] [--repeats N]
+                    [--json FILE] [--quick]
        rnnzoo bench --explain CELL
 
 Measure on this machine. Each row is a ratio: the median time (or peak memory) of ours over that of the baseline, taken
@@ -26,13 +27,14 @@ in turns in the same run. Let nothing else run meanwhile.
 {suites}
 
   --cells A,B      only these cells, in the suites that have several
+  --device D       cpu (default) or cuda, where all sides may multiply in TF32
   --threads N      threads of torch (default: as torch has it)
   --repeats N      samples of each (default 5)
   --json FILE      write the rows as JSON too; - writes them to the screen instead of the table
   --quick          tiny sizes, to see that everything runs; the figures mean nothing
   --explain CELL   say which backend `auto` takes for a cell at some sizes, and why
 """
-OPTIONS = ("cells", "threads", "repeats", "json", "explain")
+OPTIONS = ("cells", "device", "threads", "repeats", "json", "explain")
 SIZES = ((1, 1, 64), (16, 32, 64), (32, 50, 256), (64, 64, 512))  # B, T, H of --explain
 
 
@@ -53,9 +55,14 @@ def run(argv: list[str]) -> int:
     if "threads" in options:
         torch.set_num_threads(number("--threads", options["threads"]))
     cells = tuple(options["cells"].split(",")) if "cells" in options else ()
-    setting = Setting(repeats=number("--repeats", options.get("repeats", "5")), quick="quick" in options, cells=cells)
+    setting = Setting(
+        repeats=number("--repeats", options.get("repeats", "5")),
+        quick="quick" in options,
+        cells=cells,
+        device=device(options.get("device", "cpu")),
+    )
     rows = measure(names, setting)
-    facts = machine()
+    facts = machine(setting.device)
     target = options.get("json")
     document = json.dumps({"machine": facts, "rows": [asdict(row) for row in rows]}, indent=1, ensure_ascii=False)
     if target == "-":
@@ -114,6 +121,23 @@ def number(name: str, text: str) -> int:
     return int(text)
 
 
+def device(name: str) -> str:
+    """Return a device after it was set up: cuDNN multiplies in TF32 unless forbidden, so all others may too.
+
+    Raises:
+        InputError: for a device that is not there.
+    """
+    import torch
+
+    if name not in ("cpu", "cuda"):
+        raise InputError("--device", expected="cpu or cuda", got=repr(name))
+    if name == "cuda":
+        if not torch.cuda.is_available():
+            raise InputError("--device", expected="a GPU that torch can use", got="none", fix="leave out --device")
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    return name
+
+
 def measure(names: list[str], setting: Any) -> list[Row]:
     """Run suites, with a line on the error stream for each part."""
     rows: list[Row] = []
@@ -125,7 +149,7 @@ def measure(names: list[str], setting: Any) -> list[Row]:
     return rows
 
 
-def machine() -> dict[str, str]:
+def machine(device: str) -> dict[str, str]:
     """Return what the figures depend on besides the program."""
     import platform
 
@@ -140,6 +164,7 @@ def machine() -> dict[str, str]:
         "threads": str(torch.get_num_threads()),
         "processor": processor(),
         "vectors": torch.backends.cpu.get_cpu_capability(),
+        **({} if device == "cpu" else {"device": torch.cuda.get_device_name(), "products": "TF32"}),
     }
 
 

@@ -6,12 +6,14 @@ import copy
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from rnnzoo.backends.graphs import replay
 from rnnzoo.backends.native import zero_padding
 from rnnzoo.backends.select import choose
 from rnnzoo.cells import make_cell
@@ -20,9 +22,11 @@ from rnnzoo.cells.wrappers import DroppedState, RecurrentDropout, Wrapper, Zoneo
 from rnnzoo.errors import InputError
 from rnnzoo.layers.dropout import locked_dropout
 from rnnzoo.lengths import reverse_padded
-from rnnzoo.state import State, flatten, map_state
+from rnnzoo.state import State, flatten, map_state, unflatten
 
 States = tuple[State, ...]
+
+_marks: WeakKeyDictionary[nn.Module, object] = WeakKeyDictionary()
 
 
 class Recurrent(nn.Module):
@@ -192,7 +196,8 @@ class Recurrent(nn.Module):
     def step(self, inputs: Tensor, state: States) -> tuple[Tensor, States]:
         """Do one step of all layers: inputs [B, I] and state → outputs [B, O] and state.
 
-        The cells are called directly, without a backend between: the same numbers as `forward` on one step.
+        The cells are called directly, without a backend between: the same numbers as `forward` on one step. On a GPU,
+        without gradients, what comes often is recorded and launched as a whole.
 
         Raises:
             InputError: if the layers are bidirectional, since the backward direction begins at the end; in training
@@ -215,6 +220,24 @@ class Recurrent(nn.Module):
                 got="weight_drop, drawn anew for each step",
                 fix="take the steps with what Recurrent.hold_masks() returns, or turn off weight_drop",
             )
+        if not inputs.is_cuda or torch.is_grad_enabled() or self.training:
+            return self.plain_step(inputs, state)
+        # A graph reads the parameters where they are, and another module may have them in the same place later.
+        mark = (
+            _marks.setdefault(self, object()),
+            tuple(each.data_ptr() for each in self.parameters()),
+            torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda"),
+        )
+
+        def once(inputs: Tensor, *fields: Tensor) -> list[Tensor]:
+            outputs, after = self.plain_step(inputs, unflatten(state, fields))
+            return [outputs, *flatten(after)]
+
+        outputs, *fields = replay(once, mark, [inputs, *flatten(state)])
+        return outputs, unflatten(state, fields)
+
+    def plain_step(self, inputs: Tensor, state: States) -> tuple[Tensor, States]:
+        """Do as `step` does, with one operation after the other."""
         final: list[State] = []
         for layer, each in enumerate(self.cells):
             cell: Cell = each  # type: ignore[assignment]

@@ -15,6 +15,7 @@ from rnnzoo.cells.base import widen
 from rnnzoo.errors import InputError
 
 CHUNK_NUMBERS = 2**23  # logits that are held at once: 32 MiB in float32
+CHUNK_NUMBERS_ON_GPU = 2**25  # more, for each pass over them has to fill the GPU
 
 
 class VocabularyHead(nn.Module):
@@ -72,7 +73,8 @@ class VocabularyHead(nn.Module):
         """
         inputs, wanted = self._project(hidden).flatten(0, -2), targets.reshape(-1)
         parts = []
-        for chunk, target in zip(*(each.split(self._rows()) for each in (inputs, wanted)), strict=True):
+        rows = chunk_rows(inputs, self.vocabulary_size)
+        for chunk, target in zip(*(each.split(rows) for each in (inputs, wanted)), strict=True):
             logits = widen(F.linear(chunk, self.weight, self.bias))  # [n, V]
             found = logits.gather(1, target.clamp(min=0).unsqueeze(1)).squeeze(1) - logits.logsumexp(1)
             parts.append(torch.where(target >= 0, found, 0.0))
@@ -81,8 +83,10 @@ class VocabularyHead(nn.Module):
     def _project(self, hidden: Tensor) -> Tensor:
         return hidden if self.projection is None else self.projection(hidden)
 
-    def _rows(self) -> int:
-        return max(1, CHUNK_NUMBERS // self.vocabulary_size)
+
+def chunk_rows(like: Tensor, vocabulary_size: int) -> int:
+    """Return how many items are in a chunk."""
+    return max(1, (CHUNK_NUMBERS_ON_GPU if like.is_cuda else CHUNK_NUMBERS) // vocabulary_size)
 
 
 class ChunkedCrossEntropy(torch.autograd.Function):
@@ -104,19 +108,20 @@ class ChunkedCrossEntropy(torch.autograd.Function):
             inputs_grad = torch.empty_like(inputs) if need_inputs else None
             weight_grad = torch.zeros_like(weight) if need_weight else None
             bias_grad = torch.zeros_like(bias) if need_bias else None
-            rows = max(1, CHUNK_NUMBERS // size)
+            rows = chunk_rows(inputs, size)
             for start in range(0, len(inputs), rows):
                 chunk, target = inputs[start : start + rows].to(dtype), targets[start : start + rows]
-                logits = widen(torch.mm(chunk, low.t())).add_(bias)  # [n, V]
-                logits.sub_(logits.amax(1, keepdim=True))
+                if dtype == bias.dtype:
+                    logits = widen(torch.addmm(bias, chunk, low.t()))  # [n, V]
+                else:
+                    logits = widen(torch.mm(chunk, low.t())).add_(bias)
+                logits = torch.log_softmax(logits, 1)
                 wanted = logits.gather(1, target.unsqueeze(1))
                 spread = smoothing * logits.mean(1, keepdim=True) if smoothing > 0 else 0.0
-                grad = logits.exp_()  # in place, here and below: a pass over V numbers costs as much as the product
-                sums = grad.sum(1, keepdim=True)  # [n, 1]
-                total += (sums.log() - (1 - smoothing) * wanted - spread).sum()
+                total -= ((1 - smoothing) * wanted + spread).sum()
                 if not (need_inputs or need_weight or need_bias):
                     continue
-                grad.div_(sums)  # softmax − target distribution
+                grad = logits.exp_()  # softmax − target distribution, in place: a pass over V costs as a product does
                 if smoothing > 0:
                     grad.sub_(smoothing / size)
                 grad.scatter_add_(1, target.unsqueeze(1), torch.full_like(wanted, smoothing - 1))

@@ -41,7 +41,7 @@ def test_contenders_take_turns_after_a_warm_up():
     done = []
     calls = {name: lambda name=name: done.append(name) for name in "ab"}
     samples = interleave(calls, repeats=3, clock=Clock(), least=0.0)
-    assert done == ["a", "a", "b", "b", *"ababab"]
+    assert done == [*"aaabbb", *"ababab"]
     assert {name: len(values) for name, values in samples.items()} == {"a": 3, "b": 3}
 
 
@@ -49,13 +49,13 @@ def test_short_calls_are_repeated_within_a_sample():
     clock, done = Clock(), []
     work = clock.work([0.25])
     samples = interleave({"a": lambda: (done.append(1), work())}, repeats=2, clock=clock, least=1.0)
-    assert len(done) == 2 + 2 * 4
+    assert len(done) == 3 + 2 * 4
     assert samples["a"] == pytest.approx([0.25, 0.25])
 
 
 def test_a_ratio_is_that_of_the_medians_and_knows_its_bar():
     clock = Clock()
-    calls = {"ours": clock.work([9, 9, 1.0, 3.0, 2.0]), "base": clock.work([9, 9, 8.0, 4.0, 100.0])}
+    calls = {"ours": clock.work([9, 9, 9, 1.0, 3.0, 2.0]), "base": clock.work([9, 9, 9, 8.0, 4.0, 100.0])}
     comparisons = (Comparison("ours", "base", 0.3), Comparison("ours", "base", 0.3, scale=0.5))
     rows = run_contest("s", Contest("w", calls, comparisons), Setting(repeats=3), clock=clock)
     assert [(row.value, row.baseline_value, row.ratio, row.ok) for row in rows] == [

@@ -1,0 +1,116 @@
+"""CUDA graphs: what is launched again and again with the same shapes is recorded once and launched as a whole.
+
+A step of a cell is two kernels of a few microseconds; to launch them one by one takes the processor longer than the
+GPU needs to run them. A recorded function reads from tensors of its own, into which the arguments are copied, and its
+results are copied out, so that nobody holds memory that the next call writes.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from rnnzoo.backends.kernels import compiling_now
+
+Function = Callable[..., Sequence[Tensor]]
+
+MOST_BYTES = 2**30  # of memory that recorded calls hold; the one not used for longest goes
+RECORD_AFTER = 10  # calls with the same shapes
+
+_seen: Counter[Any] = Counter()
+_graphs: OrderedDict[Any, Recorded] = OrderedDict()
+_failures: list[str] = []
+
+
+class Recorded(NamedTuple):
+    """A recorded call, with the tensors that it reads and writes."""
+
+    graph: Any
+    given: list[Tensor]
+    results: list[Tensor]
+
+    def size(self) -> int:
+        """Return the bytes of its tensors."""
+        return sum(each.nbytes for each in (*self.given, *self.results))
+
+
+def replay(function: Function, mark: Any, tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Return what `function` returns for `tensors`, from its graph if it has come often enough on a GPU.
+
+    Args:
+        function: reads its arguments alone, or what `mark` tells apart; does nothing that waits for the GPU; returns
+            new tensors.
+        mark: what tells functions apart besides the shapes and types of the arguments.
+        tensors: the arguments, in memory of any layout.
+    """
+    if not tensors or not can_record(tensors[0]):
+        return list(function(*tensors))
+    device = tensors[0].device
+    where = (device, torch.cuda.current_stream(device))
+    key = (where, mark, tuple((each.shape, each.dtype) for each in tensors))
+    found = _graphs.get(key)
+    if found is None:
+        _seen[key] += 1
+        if _seen[key] < (2 if os.environ.get("RNNZOO_COMPILE") == "1" else RECORD_AFTER):
+            return list(function(*tensors))
+        found = record(function, tensors, where)
+        if found is None:
+            return list(function(*tensors))
+        _graphs[key] = found
+        while sum(each.size() for each in _graphs.values()) > MOST_BYTES and len(_graphs) > 1:
+            _graphs.popitem(last=False)
+    _graphs.move_to_end(key)
+    copy_all(found.given, tensors)
+    found.graph.replay()
+    results = [torch.empty_like(each) for each in found.results]
+    copy_all(results, found.results)
+    return results
+
+
+def can_record(like: Tensor) -> bool:
+    """Return whether calls on tensors like this one may be recorded: on GPUs, and not while someone else records."""
+    if not like.is_cuda or _failures or os.environ.get("RNNZOO_COMPILE") == "0":
+        return False
+    return torch.version.hip is None and not torch.cuda.is_current_stream_capturing()
+
+
+def record(function: Function, tensors: Sequence[Tensor], where: Any) -> Recorded | None:
+    """Record one call; return None if that cannot be done, after one warning."""
+    # One pool for all: results are copied out before the next graph runs, on the same stream.
+    pool = next((each.graph.pool() for key, each in _graphs.items() if key[0] == where), None)
+    with torch.inference_mode(False):  # tensors of inference could not be written to outside of it
+        given = [torch.empty_like(each, memory_format=torch.contiguous_format) for each in tensors]
+    copy_all(given, tensors)
+    with compiling_now():
+        function(*given)  # what is set up at the first call is set up now
+    try:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+            results = list(function(*given))
+    except RuntimeError as error:
+        _failures.append(str(error))
+        warnings.warn(
+            f"rnnzoo: no CUDA graphs ({(str(error).splitlines() or [''])[0]}); "
+            "kernels are launched one by one instead, with the same numbers but slower",
+            stacklevel=2,
+        )
+        return None
+    return Recorded(graph, given, results)
+
+
+def copy_all(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
+    """Copy tensors of the same shapes, all of one type at once."""
+    by_type: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
+    for target, source in zip(targets, sources, strict=True):
+        ours, theirs = by_type.setdefault(target.dtype, ([], []))
+        ours.append(target)
+        theirs.append(source)
+    with torch.no_grad():
+        for ours, theirs in by_type.values():
+            torch._foreach_copy_(ours, theirs)
