@@ -69,8 +69,13 @@ class AdditiveScores(torch.autograd.Function):
 
 
 def squashed(queries: Tensor, keys: Tensor) -> Tensor:
-    """Return tanh(q + k) for each pair: [rows, T, A] and [rows, S, A] → [rows, T, S, A]."""
-    return (queries.unsqueeze(2) + keys.unsqueeze(1)).tanh_()
+    """Return tanh(q + k) for each pair: [rows, T, A] and [rows, S, A] → [rows, T, S, A].
+
+    On CPUs in float32 it is 2 σ(2x) - 1, off by 1e-7 at most: torch takes six times as long for its tanh there.
+    """
+    if queries.device.type != "cpu" or queries.dtype != torch.float32 or keys.dtype != torch.float32:
+        return (queries.unsqueeze(2) + keys.unsqueeze(1)).tanh_()
+    return ((2 * queries).unsqueeze(2) + (2 * keys).unsqueeze(1)).sigmoid_().mul_(2).sub_(1)
 
 
 def blocks(queries: Tensor, keys: Tensor) -> list[slice]:
