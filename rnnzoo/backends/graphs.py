@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,20 +21,24 @@ from rnnzoo.backends.kernels import compiling_now
 
 Function = Callable[..., Sequence[Tensor]]
 
-MOST_BYTES = 2**30  # of memory that recorded calls hold; the one not used for longest goes
+SHARE = 1 / 16  # of a GPU's memory that recorded calls may hold
 RECORD_AFTER = 10  # calls with the same shapes
+STALE = 1000  # calls after which one that was not used meanwhile makes room for another
 
 _seen: Counter[Any] = Counter()
-_graphs: OrderedDict[Any, Recorded] = OrderedDict()
+_graphs: dict[Any, Recorded] = {}
 _failures: list[str] = []
+_calls = 0
 
 
-class Recorded(NamedTuple):
-    """A recorded call, with the tensors that it reads and writes."""
+@dataclass
+class Recorded:
+    """A recorded call, with the tensors that it reads and writes, and when it was used last."""
 
     graph: Any
     given: list[Tensor]
     results: list[Tensor]
+    used: int = 0
 
     def size(self) -> int:
         """Return the bytes of its tensors."""
@@ -49,28 +54,53 @@ def replay(function: Function, mark: Any, tensors: Sequence[Tensor]) -> list[Ten
         mark: what tells functions apart besides the shapes and types of the arguments.
         tensors: the arguments, in memory of any layout.
     """
+    global _calls
     if not tensors or not can_record(tensors[0]):
         return list(function(*tensors))
-    device = tensors[0].device
-    where = (device, torch.cuda.current_stream(device))
+    _calls += 1
+    where = stream_of(tensors[0])
     key = (where, mark, tuple((each.shape, each.dtype) for each in tensors))
     found = _graphs.get(key)
     if found is None:
         _seen[key] += 1
         if _seen[key] < (2 if os.environ.get("RNNZOO_COMPILE") == "1" else RECORD_AFTER):
             return list(function(*tensors))
+        if not make_room(tensors[0].device):
+            _seen[key] = 0  # it may come again when others are stale
+            return list(function(*tensors))
         found = record(function, tensors, where)
         if found is None:
             return list(function(*tensors))
         _graphs[key] = found
-        while sum(each.size() for each in _graphs.values()) > MOST_BYTES and len(_graphs) > 1:
-            _graphs.popitem(last=False)
-    _graphs.move_to_end(key)
+    found.used = _calls
     copy_all(found.given, tensors)
     found.graph.replay()
     results = [torch.empty_like(each) for each in found.results]
     copy_all(results, found.results)
     return results
+
+
+def make_room(device: torch.device) -> bool:
+    """Drop what is stale if too much memory is held; return whether another call may be recorded.
+
+    What is in use stays: to record the same calls over and over would cost more than to launch them one by one.
+    """
+    while sum(each.size() for each in _graphs.values()) > SHARE * memory_of(device):
+        oldest = min(_graphs, key=lambda key: _graphs[key].used)
+        if _calls - _graphs[oldest].used < STALE:
+            return False
+        del _graphs[oldest]
+    return True
+
+
+def memory_of(device: torch.device) -> int:
+    """Return the bytes of memory of a GPU."""
+    return int(torch.cuda.get_device_properties(device).total_memory)
+
+
+def stream_of(like: Tensor) -> Any:
+    """Return what tells apart the places that calls run in: graphs on one stream may share memory."""
+    return like.device, torch.cuda.current_stream(like.device)
 
 
 def can_record(like: Tensor) -> bool:
