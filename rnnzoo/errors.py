@@ -48,14 +48,16 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
     return f"did you mean {near[0]!r}?" if near else ""
 
 
-def unknown_name(where: str, name: object, choices: Iterable[str]) -> InputError:
-    """Build the error for a name that is in no list, with all names and the nearest one.
+def unknown_name(where: str, name: object, choices: Iterable[str], *, hint: str = "") -> InputError:
+    """Build the error for a name that is in no list, with all names and the nearest one, or `hint` if none is near.
 
     >>> str(unknown_name("cell", "lstmm", ["gru", "lstm"]))
     "cell: expected one of gru, lstm, got 'lstmm'; did you mean 'lstm'?"
     """
     names = sorted(choices)
-    return InputError(where, expected=f"one of {', '.join(names)}", got=repr(name), fix=did_you_mean(str(name), names))
+    return InputError(
+        where, expected=f"one of {', '.join(names)}", got=repr(name), fix=did_you_mean(str(name), names) or hint
+    )
 
 
 def find_input_error(error: BaseException) -> InputError | None:

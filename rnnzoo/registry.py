@@ -33,6 +33,7 @@ class Registry:
 
     Args:
         kind: what the names are called in messages, e.g. ``"cell"``.
+        hint: what to do about a name that is like none of them.
 
     >>> shapes = Registry("shape")
     >>> shapes.add("path", "pathlib:PurePath", "a path without a file system")
@@ -43,8 +44,9 @@ class Registry:
     rnnzoo.errors.InputError: shape: expected one of path, got 'pth'; did you mean 'path'?
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, *, hint: str = "") -> None:
         self.kind = kind
+        self.hint = hint
         self._entries: dict[str, Entry] = {}
 
     def add(self, name: str, target: Any, summary: str, **facts: str) -> None:
@@ -73,7 +75,7 @@ class Registry:
     def entry(self, name: str) -> Entry:
         """Return the row of `name` without importing anything."""
         if name not in self._entries:
-            raise unknown_name(self.kind, name, self._entries)
+            raise unknown_name(self.kind, name, self._entries, hint=self.hint)
         return self._entries[name]
 
     def __contains__(self, name: object) -> bool:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CELLS", "list_cells", "make_cell"]
 
-CELLS = Registry("cell")
+CELLS = Registry("cell", hint="a cell of your own needs --import FILE, or its module imported")
 CELLS.add("rnn", "rnnzoo.cells.elman:ElmanCell", "h' = tanh(W x + R h + b)", kind="gated", source="Elman 1990")
 CELLS.add(
     "rnn_relu",
