@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rnnzoo.backends.form import signature, with_parameters
+from rnnzoo.backends.form import signature, unobserved, with_parameters
 from rnnzoo.backends.kernels import Kernel, bind, differentiate, leaf
 from rnnzoo.backends.recurrence import has_kernel, in_blocks, recur, recur_back
 from rnnzoo.cells.base import Cell, LinearCell, wide
@@ -293,7 +293,7 @@ def used_parameters(cell: LinearCell, projected: Tensor) -> tuple[str, ...]:
     mark = signature(cell)
     if mark not in _used:
         names, values = zip(*cell.named_parameters(), strict=True)
-        with torch.enable_grad(), torch.autocast(projected.device.type, enabled=False):
+        with unobserved(), torch.autocast(projected.device.type, enabled=False):
             leaves = [leaf(value) for value in values]
             view = with_parameters(cell, dict(zip(names, leaves, strict=True)))
             x = leaf(torch.zeros_like(projected[:1, 0], dtype=leaves[0].dtype))  # [1, P]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from catalogue import CELLS, TOLERANCES, make_layer
 
-from rnnzoo.backends import fused, kernels, reference
+from rnnzoo.backends import fused, kernels, reference, scan
 from rnnzoo.backends.form import examine, flatten, signature
 from rnnzoo.cells import make_cell
 from rnnzoo.cells.base import GatedCell, HiddenState
@@ -224,6 +224,16 @@ def test_cells_that_compute_otherwise_have_other_signatures():
     one, other = (Scaled(input_size=I, hidden_size=H, factor=factor) for factor in (1.0, 2.0))
     assert signature(one) != signature(other)
     assert signature(one) == signature(Scaled(input_size=I, hidden_size=H))
+
+
+@pytest.mark.parametrize(("name", "backend"), [("lstm", "fused"), ("rg_lru", "scan")])
+def test_recomputing_works_when_the_cell_is_run_for_the_first_time(monkeypatch, name, backend):
+    """What is found out about a cell once saves tensors, which are not saved again."""
+    monkeypatch.setattr(fused, "_forms", {})
+    monkeypatch.setattr(scan, "_used", {})
+    layer = Recurrent(cell=name, input_size=I, hidden_size=H, recompute=True, backend=backend)
+    layer(torch.randn(B, T, I))[0].sum().backward()
+    assert all(parameter.grad is not None for parameter in layer.parameters())
 
 
 @pytest.mark.parametrize("backend", ["fused", "native", "reference"])
