@@ -16,6 +16,13 @@ def length_mask(lengths: Tensor, max_length: int) -> Tensor:
     return torch.arange(max_length, device=lengths.device) < lengths.unsqueeze(1)  # [B, T]
 
 
+def zero_padding(values: Tensor, lengths: Tensor | None) -> Tensor:
+    """Return `values` [B, T, N] with zeros at and past each row's length."""
+    if lengths is None:
+        return values
+    return torch.where(length_mask(lengths, values.shape[1]).unsqueeze(-1), values, 0.0)
+
+
 def reverse_padded(inputs: Tensor, lengths: Tensor | None) -> Tensor:
     """Reverse each row of `inputs` [B, T, ...] within its own length; the padding stays where it is.
 

@@ -45,8 +45,9 @@ def signature(cell: nn.Module) -> tuple[Any, ...]:
     plain = tuple((name, value) for name, value in vars(cell).items() if isinstance(value, PLAIN) or callable(value))
     tensors = [*cell._parameters.items(), *((name, value) for name, value in vars(cell).items() if is_tensor(value))]
     shapes = tuple((name, tuple(value.shape)) for name, value in sorted(tensors) if value is not None)
+    buffers = tuple((name, id(value)) for name, value in cell._buffers.items())  # compiled code holds the very tensor
     inner = tuple(signature(child) for child in cell._modules.values() if child is not None)
-    return (type(cell), plain, shapes, inner)
+    return (type(cell), plain, shapes, buffers, inner)
 
 
 def is_tensor(value: object) -> bool:

@@ -19,11 +19,10 @@ from rnnzoo.backends import reference
 from rnnzoo.backends.form import Form, examine, signature
 from rnnzoo.backends.graphs import replay
 from rnnzoo.backends.kernels import Kernel, Kernels, bind
-from rnnzoo.backends.native import zero_padding
 from rnnzoo.backends.product import Product
 from rnnzoo.cells.base import Cell, GatedCell, StagedCell
 from rnnzoo.cells.wrappers import RecurrentDropout
-from rnnzoo.lengths import length_mask
+from rnnzoo.lengths import length_mask, zero_padding
 from rnnzoo.state import State, flatten, unflatten
 
 CHUNK = 2**20  # numbers of projected input in one chunk of steps on a CPU
@@ -54,9 +53,8 @@ def run(cell: Cell, inputs: Tensor, lengths: Tensor | None, state: State | None)
     if lengths is not None:
         full = 0 if lengths.is_cuda else min(steps, int(lengths.min()))  # a GPU is not waited for
     if lengths is not None and full < steps:
-        valid = length_mask(lengths, steps)  # [B, T]
-        inputs = torch.where(valid.unsqueeze(-1), inputs, 0.0)  # whatever stands there must not reach the gates
-        mask = valid.t().contiguous()  # [T, B]
+        inputs = zero_padding(inputs, lengths)  # whatever stands there must not reach the gates
+        mask = length_mask(lengths, steps).t().contiguous()  # [T, B]
     source = inputs.transpose(0, 1).contiguous()  # [T, B, I]
     affine = affine_projection(cell)
     if affine is None:

@@ -120,9 +120,10 @@ def record(function: Function, tensors: Sequence[Tensor], where: Any) -> Recorde
     with compiling_now():
         function(*given)  # what is set up at the first call is set up now
     try:
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
-            results = list(function(*given))
+        with torch.cuda.device(tensors[0].device):
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+                results = list(function(*given))
     except RuntimeError as error:
         _failures.append(str(error))
         warnings.warn(

@@ -16,7 +16,7 @@ from rnnzoo.cells.base import Cell, HiddenState
 from rnnzoo.cells.elman import ElmanCell, IdentityElmanCell, ReluElmanCell
 from rnnzoo.cells.gru import GRUCell
 from rnnzoo.cells.lstm import LSTMCell, LSTMState
-from rnnzoo.lengths import last_valid, length_mask
+from rnnzoo.lengths import last_valid, length_mask, zero_padding
 from rnnzoo.state import State
 
 # cuDNN copies the weights of a cell, which lie apart, in each call: some microseconds that no user can do without.
@@ -38,6 +38,7 @@ def run(cell: Cell, inputs: Tensor, lengths: Tensor | None, state: State | None)
     state = cell.initial_state(batch_size) if state is None else state
     if steps == 0 or batch_size == 0:
         return inputs.new_zeros(batch_size, steps, cell.output_size), state
+    inputs = zero_padding(inputs, lengths)  # whatever stands there must not reach the gates
     if isinstance(cell, LSTMCell):
         return run_lstm(cell, inputs, lengths, state)
     hidden = state.hidden.unsqueeze(0)  # [1, B, H]
@@ -65,7 +66,6 @@ def run_lstm(cell: LSTMCell, inputs: Tensor, lengths: Tensor | None, state: LSTM
     if ragged:
         assert lengths is not None
         padding = ~length_mask(lengths, inputs.shape[1])  # [B, T]
-        inputs = torch.where(padding.unsqueeze(-1), 0.0, inputs)  # whatever stands there must not reach the gates
         inputs = torch.cat([inputs, padding.unsqueeze(-1).to(inputs.dtype)], dim=-1)  # [B, T, I + 1]
         hold = input_weight.new_zeros(4, cell.hidden_size)
         hold[0], hold[1] = -CLOSED, CLOSED  # input gate, forget gate
@@ -89,10 +89,3 @@ def final_hidden(outputs: Tensor, lengths: Tensor | None, initial: Tensor) -> Te
     """Return the hidden state after each row's last valid step [B, H]; the initial one for a row of length 0."""
     last = last_valid(outputs, lengths)
     return last if lengths is None else torch.where((lengths > 0).unsqueeze(1), last, initial)
-
-
-def zero_padding(outputs: Tensor, lengths: Tensor | None) -> Tensor:
-    """Return `outputs` [B, T, O] with zeros at and past each row's length."""
-    if lengths is None:
-        return outputs
-    return torch.where(length_mask(lengths, outputs.shape[1]).unsqueeze(-1), outputs, 0.0)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from rnnzoo.cells.base import Cell
+from rnnzoo.lengths import zero_padding
 from rnnzoo.state import State, where
 
 
@@ -25,7 +26,7 @@ def run(cell: Cell, inputs: Tensor, lengths: Tensor | None, state: State | None)
     state = cell.initial_state(batch_size) if state is None else state
     if steps == 0:
         return inputs.new_zeros(batch_size, 0, cell.output_size), state
-    projected = cell.project(inputs)  # [B, T, P]
+    projected = cell.project(zero_padding(inputs, lengths))  # [B, T, P]; the padding may hold anything, even NaN
     outputs = []
     for t in range(steps):
         output, after = cell.step(projected[:, t], state)  # [B, O]

@@ -21,7 +21,7 @@ from rnnzoo.backends.form import signature, unobserved, with_parameters
 from rnnzoo.backends.kernels import Kernel, bind, differentiate, leaf
 from rnnzoo.backends.recurrence import has_kernel, in_blocks, recur, recur_back
 from rnnzoo.cells.base import Cell, LinearCell, wide
-from rnnzoo.lengths import length_mask
+from rnnzoo.lengths import length_mask, zero_padding
 from rnnzoo.state import State
 
 PART_NUMBERS = 2**18  # numbers of one coefficient in a part: 1 MiB in float32
@@ -47,6 +47,7 @@ def run(cell: Cell, inputs: Tensor, lengths: Tensor | None, state: State | None)
     state = cell.initial_state(batch_size) if state is None else state
     if steps == 0 or batch_size == 0:
         return inputs.new_zeros(batch_size, steps, cell.output_size), state
+    inputs = zero_padding(inputs, lengths)  # whatever stands there must not reach the gates
     projected, state = cell.project_sequence(inputs, lengths, state)  # [B, T, P]
     mask = None if lengths is None else length_mask(lengths, steps).reshape(-1, 1)
     if torch.compiler.is_compiling():

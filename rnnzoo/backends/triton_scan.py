@@ -6,6 +6,7 @@ Only where Triton is installed can this file be imported; `rnnzoo.backends.recur
 
 from __future__ import annotations
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -74,7 +75,8 @@ def forward(decay: Tensor, addition: Tensor, initial: Tensor) -> None:
     """Do as `rnnzoo.backends.recurrence.recur`."""
     rows, steps, size = decay.shape
     grid = (rows, triton.cdiv(size, WIDTH))
-    forward_kernel[grid](decay, addition, initial, addition, steps, size, C=TILE, W=WIDTH)
+    with torch.cuda.device(decay.device):
+        forward_kernel[grid](decay, addition, initial, addition, steps, size, C=TILE, W=WIDTH)
 
 
 def backward(
@@ -85,4 +87,5 @@ def backward(
     rows, steps, size = decay.shape
     grid = (rows, triton.cdiv(size, WIDTH))
     tensors = (decay, hidden, initial, hidden_grad, decay_grad, addition_grad, carried)
-    backward_kernel[grid](*tensors, steps, size, C=TILE, W=WIDTH)
+    with torch.cuda.device(decay.device):
+        backward_kernel[grid](*tensors, steps, size, C=TILE, W=WIDTH)

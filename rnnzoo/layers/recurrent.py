@@ -14,14 +14,13 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from rnnzoo.backends.graphs import replay
-from rnnzoo.backends.native import zero_padding
 from rnnzoo.backends.select import choose
 from rnnzoo.cells import make_cell
 from rnnzoo.cells.base import Cell
 from rnnzoo.cells.wrappers import DroppedState, RecurrentDropout, Wrapper, Zoneout, base_cell, drop_weights
 from rnnzoo.errors import InputError
 from rnnzoo.layers.dropout import locked_dropout
-from rnnzoo.lengths import reverse_padded
+from rnnzoo.lengths import reverse_padded, zero_padding
 from rnnzoo.state import State, flatten, map_state, unflatten
 
 States = tuple[State, ...]

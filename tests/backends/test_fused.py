@@ -226,6 +226,30 @@ def test_cells_that_compute_otherwise_have_other_signatures():
     assert signature(one) == signature(Scaled(input_size=I, hidden_size=H))
 
 
+@pytest.mark.slow
+def test_cells_whose_buffers_differ_share_no_compiled_code(compiling):
+    """Compiled code holds the very tensor."""
+
+    class Leaking(GatedCell):
+        gate_count = 1
+
+        def __init__(self, *, input_size, hidden_size, rate):
+            super().__init__(input_size=input_size, hidden_size=hidden_size)
+            self.register_buffer("rate", torch.full((hidden_size,), rate))
+
+        def gates(self, projected, recurrent, state):
+            hidden = self.rate * state.hidden + torch.tanh(projected + recurrent)
+            return hidden, HiddenState(hidden)
+
+    for rate in (0.1, 0.5):
+        cell = Leaking(input_size=I, hidden_size=H, rate=rate)
+        inputs = torch.randn(B, T, I, requires_grad=True)
+        assert_same(
+            gradients(fused.run, cell, inputs), gradients(reference.run, cell, inputs), rtol=1e-3, atol=1e-4
+        )  # fmt: skip
+    assert kernels._compiled
+
+
 @pytest.mark.parametrize(("name", "backend"), [("lstm", "fused"), ("rg_lru", "scan")])
 def test_recomputing_works_when_the_cell_is_run_for_the_first_time(monkeypatch, name, backend):
     """What is found out about a cell once saves tensors, which are not saved again."""

@@ -88,7 +88,7 @@ BROKEN = [
     (BranchesOnData, "the same program for all numbers"),
     (DrawsRandomNumbers, "The same call again gives the same|a copy"),
     (HasNoGradientAtZero, "finite gradient of .* of zeros, got nan"),
-    (Overflows, "What stands on the padding changes no.*gradient of inputs 0 .*got nan"),
+    (Overflows, "are finite.*where inputs are large"),
     (CutsTheGraph, r"backend fused \(no lengths.*those of the reference.*gradient of"),
     (CountsItsRows, "A row alone"),
     (TwoTruths, "backend scan.*those of the reference.*outputs"),
