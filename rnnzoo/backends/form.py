@@ -92,10 +92,11 @@ def examine(cell: StagedCell, projected_size: int, state: State) -> Form:
         state: a state of the cell, of which only shapes and types count.
     """
     first = flatten(state)[0]
+    dtype = torch.promote_types(first.dtype, next(cell.parameters()).dtype)  # a state out of autocast is narrower
     generator = torch.Generator().manual_seed(0)  # its own: nobody's stream of random numbers moves
 
     def draw(*shape: int) -> Tensor:
-        return torch.rand(*shape, generator=generator, dtype=torch.float64).to(first.device, first.dtype) + 0.1
+        return torch.rand(*shape, generator=generator, dtype=torch.float64).to(first.device, dtype) + 0.1
 
     with unobserved(), torch.autocast(first.device.type, enabled=False):
         fields = [draw(2, *field.shape[1:]).requires_grad_() for field in flatten(state)]

@@ -14,6 +14,7 @@ from rnnzoo.cells import make_cell
 from rnnzoo.cells.base import GatedCell, HiddenState
 from rnnzoo.cells.wrappers import RecurrentDropout, drop_weights
 from rnnzoo.layers.recurrent import Recurrent
+from rnnzoo.state import map_state
 
 STAGED = [case for case in CELLS.values() if "fused" in case.backends]
 B, T, I, H = 3, 5, 4, 6  # noqa: E741
@@ -224,6 +225,22 @@ def test_cells_that_compute_otherwise_have_other_signatures():
     one, other = (Scaled(input_size=I, hidden_size=H, factor=factor) for factor in (1.0, 2.0))
     assert signature(one) != signature(other)
     assert signature(one) == signature(Scaled(input_size=I, hidden_size=H))
+
+
+@staged
+def test_the_first_state_of_a_run_may_be_narrow(monkeypatch, case):
+    """A bridge under autocast hands on a narrow one to a cell that nobody has examined yet."""
+    monkeypatch.setattr(fused, "_forms", {})
+    cell = make_layer(case, input_size=I, hidden_size=H, dtype=torch.float32)[0].cells[0]
+    state = map_state(lambda field: torch.rand_like(field), cell.initial_state(B))
+    inputs = torch.randn(B, T, I, requires_grad=True)
+    expected = gradients(reference.run, cell, inputs, None, state)
+    state = map_state(lambda field: field.to(torch.bfloat16), state)
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs, final = fused.run(cell, inputs, None, state)
+    torch.testing.assert_close(outputs.float(), expected[0], rtol=0.05, atol=0.1)
+    sum(value.float().sum() for value in (outputs, *flatten(final))).backward()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in cell.parameters() if parameter.grad is not None)
 
 
 @pytest.mark.slow
