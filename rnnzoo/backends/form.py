@@ -106,8 +106,9 @@ def examine(cell: StagedCell, projected_size: int, state: State) -> Form:
         after_fields = flatten(after)
         places = tuple(place_of(operand, fields) for operand in operands)
         constant = tuple(new is old for new, old in zip(after_fields, fields, strict=True))
-        names, values = zip(*cell.named_parameters(), strict=True)
-        cut = detached_step(cell, projected, state, products)
+        names = [name for name, _ in cell.named_parameters()]
+        values = [value.detach().requires_grad_() for value in cell.parameters()]  # frozen ones too
+        cut = detached_step(with_parameters(cell, dict(zip(names, values, strict=True))), projected, state, products)
         found = torch.autograd.grad(cut, values, allow_unused=True) if cut.requires_grad else [None] * len(values)
     parameters = tuple(name for name, gradient in zip(names, found, strict=True) if gradient is not None)
     return Form(

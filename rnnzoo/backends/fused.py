@@ -123,6 +123,7 @@ class Job:
         self.dtype = dtype
         self.affine = affine
         self.output_size = cell.output_size
+        self.differentiable = torch.is_grad_enabled()  # inside the function it is always off
         self.kernels = {masked: Kernels(cell, form, biased=affine, masked=masked) for masked in (False, True)}
         self.moving = self.kernels[False].moving
         self.computed = [index for index, place in enumerate(form.operands) if place is None]
@@ -180,7 +181,7 @@ class FusedFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, job: Job, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Run forward; keep states, products and computed operands."""
-        keep = any(ctx.needs_input_grad)
+        keep = job.differentiable and any(ctx.needs_input_grad)
         left = iter(replay(partial(walk, job, keep), (job.mark, job.full, "forward", keep), tensors))
         output = job.form.output
         separate = [next(left) for _ in range(output is None)]
@@ -209,7 +210,8 @@ class FusedFunction(torch.autograd.Function):
         job: Job = ctx.job
         wanted: bool = ctx.needs_input_grad[1]
         tensors = (*(g_final[place] for place in job.moving), g_outputs, *ctx.saved_tensors)
-        left = iter(replay(partial(walk_back, job, wanted), (job.mark, job.full, "backward", wanted), tensors))
+        with torch.autocast(g_outputs.device.type, enabled=False):  # as forward, wherever this is called
+            left = iter(replay(partial(walk_back, job, wanted), (job.mark, job.full, "backward", wanted), tensors))
         g_source = next(left) if wanted else None
         g_others = [next(left) for _ in range(2 * job.affine + len(job.form.operands) + len(job.form.parameters))]
         g_state: list[Tensor | None] = [None] * len(job.form.constant)

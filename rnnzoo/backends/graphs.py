@@ -12,6 +12,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from threading import RLock
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ _seen: Counter[Any] = Counter()
 _graphs: dict[Any, Recorded] = {}
 _failures: list[str] = []
 _calls = 0
+_lock = RLock()
 
 
 @dataclass
@@ -54,9 +56,15 @@ def replay(function: Function, mark: Any, tensors: Sequence[Tensor]) -> list[Ten
         mark: what tells functions apart besides the shapes and types of the arguments.
         tensors: the arguments, in memory of any layout.
     """
-    global _calls
     if not tensors or not can_record(tensors[0]):
         return list(function(*tensors))
+    with _lock:
+        return replay_alone(function, mark, tensors)
+
+
+def replay_alone(function: Function, mark: Any, tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Do as `replay`, while no other thread writes to the tensors of a recorded call."""
+    global _calls
     _calls += 1
     where = stream_of(tensors[0])
     key = (where, mark, tuple((each.shape, each.dtype) for each in tensors))
@@ -70,6 +78,7 @@ def replay(function: Function, mark: Any, tensors: Sequence[Tensor]) -> list[Ten
             return list(function(*tensors))
         found = record(function, tensors, where)
         if found is None:
+            _seen[key] = 0
             return list(function(*tensors))
         _graphs[key] = found
     found.used = _calls
@@ -114,16 +123,18 @@ def record(function: Function, tensors: Sequence[Tensor], where: Any) -> Recorde
     """Record one call; return None if that cannot be done, after one warning."""
     # One pool for all: results are copied out before the next graph runs, on the same stream.
     pool = next((each.graph.pool() for key, each in _graphs.items() if key[0] == where), None)
-    with torch.inference_mode(False):  # tensors of inference could not be written to outside of it
-        given = [torch.empty_like(each, memory_format=torch.contiguous_format) for each in tensors]
-    copy_all(given, tensors)
-    with compiling_now():
-        function(*given)  # what is set up at the first call is set up now
     try:
-        with torch.cuda.device(tensors[0].device):
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
-                results = list(function(*given))
+        with torch.inference_mode(False):  # tensors of inference could not be written to outside of it
+            given = [torch.empty_like(each, memory_format=torch.contiguous_format) for each in tensors]
+        copy_all(given, tensors)
+        with compiling_now(), uncached_autocast():
+            function(*given)  # what is set up at the first call is set up now
+            with torch.cuda.device(tensors[0].device):
+                graph = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+                    results = list(function(*given))
+    except torch.OutOfMemoryError:  # the call itself may fit
+        return None
     except RuntimeError as error:
         _failures.append(str(error))
         warnings.warn(
@@ -133,6 +144,12 @@ def record(function: Function, tensors: Sequence[Tensor], where: Any) -> Recorde
         )
         return None
     return Recorded(graph, given, results)
+
+
+def uncached_autocast() -> torch.autocast:
+    """Return autocast as it is, but casting weights anew: a cast that is kept goes when autocast ends."""
+    dtype, enabled = torch.get_autocast_dtype("cuda"), torch.is_autocast_enabled("cuda")
+    return torch.autocast("cuda", dtype=dtype, enabled=enabled, cache_enabled=False)
 
 
 def copy_all(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:

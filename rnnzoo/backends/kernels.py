@@ -249,7 +249,7 @@ def bind(kernel: Kernel, mark: Any, tensors: Sequence[Tensor]) -> Kernel:
     if mode == "0":
         return kernel
     program = (mark, tuple((value.dtype, value.device) for value in tensors), torch.get_num_threads())
-    key = (program, tuple(value.shape for value in tensors))
+    key = (program, tuple((value.shape, value.stride()) for value in tensors))  # compiled code checks both
     if key in _compiled:
         return _compiled[key]
     if tensors[0].is_cuda and torch.cuda.is_current_stream_capturing():  # nothing can be compiled while it is recorded
@@ -266,7 +266,7 @@ def bind(kernel: Kernel, mark: Any, tensors: Sequence[Tensor]) -> Kernel:
 def decompositions(tensors: Sequence[Tensor]) -> dict[Any, Callable[..., Tensor]]:
     """Return what is written otherwise before it is compiled: on CPUs in float32, tanh(x) as 2 σ(2x) - 1.
 
-    The vectorised tanh of compiled code takes three times as long as its sigmoid; this one is off by 1e-7 at most.
+    The vectorised tanh of compiled code takes three times as long as its sigmoid; this one is off by 2e-7 at most.
     """
     if any(value.device.type != "cpu" or value.dtype == torch.float64 for value in tensors):
         return {}
@@ -297,7 +297,9 @@ def compile_kernel(kernel: Kernel, tensors: Sequence[Tensor]) -> Kernel:
         found(*fast)
         rtol, atol = tolerance(tensors)
         for ours, theirs in zip(fast, plain, strict=True):
-            torch.testing.assert_close(ours, theirs, rtol=rtol, atol=atol, equal_nan=True)
+            sizes = theirs.double().nan_to_num(0, 0, 0).abs()
+            scale = max(1.0, sizes.max().item()) if sizes.numel() else 1.0
+            torch.testing.assert_close(ours, theirs, rtol=rtol, atol=atol * scale, equal_nan=True)
     except Exception as error:  # a compiler may fail in any way, and none is needed
         if not _failures:
             lines = str(error).strip().splitlines()

@@ -167,8 +167,9 @@ class ScanFunction(torch.autograd.Function):
         x = projected.contiguous().flatten(0, 1)  # [B·T, P]
         initial = initial.to(wide(initial.dtype))
         h = initial.new_empty(len(x), initial.shape[1])  # [B·T, N]
-        sample = pieces.output(pieces.cell, x[:1], initial[:1], None)
-        plain = sample.data_ptr() == initial.data_ptr()  # the outputs are the hidden states
+        first = initial[:1]
+        sample = pieces.output(pieces.cell, x[:1], first, None)
+        plain = sample is first  # the outputs are the hidden states
         y = h if plain and pieces.mask is None else sample.new_empty(len(x), sample.shape[-1])
         parts = cut(batch_size, steps, part_size(h))
         room = h.new_empty(len(parts[0]), h.shape[1])
@@ -194,7 +195,9 @@ class ScanFunction(torch.autograd.Function):
             raise RuntimeError("the backend 'scan' cannot be differentiated twice: use 'reference', or no create_graph")
         pieces: Pieces = ctx.pieces
         x, initial, h, *parameters = ctx.saved_tensors
-        g_y = x.new_zeros(ctx.shape, dtype=ctx.dtype) if g_outputs is None else g_outputs.reshape(ctx.shape)
+        g_y = (
+            x.new_zeros(ctx.shape, dtype=ctx.dtype) if g_outputs is None else g_outputs.reshape(ctx.shape).contiguous()
+        )
         carried = torch.zeros_like(initial) if g_final is None else g_final.to(initial.dtype, copy=True).contiguous()
         g_x = torch.empty_like(x)
         totals = [torch.zeros_like(parameter) for parameter in parameters]

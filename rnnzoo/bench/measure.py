@@ -196,6 +196,10 @@ def matrix_flops(call: Call) -> float:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # switching oneDNN off speaks of GPUs
-        with torch.backends.mkldnn.flags(enabled=False), FlopCounterMode(display=False) as counter:
+        with (
+            torch.backends.mkldnn.flags(enabled=False),
+            torch.backends.cudnn.flags(enabled=False),
+            FlopCounterMode(display=False) as counter,
+        ):
             call()
     return float(counter.get_total_flops())

@@ -48,7 +48,7 @@ def one_job(
     ours, plain = ours.to(setting.device), plain.to(setting.device)
     batches = [move_data_to_device(batch, torch.device(setting.device)) for batch in batches]
     calls = {"rnnzoo": Trainer(ours, batches, loss_of), "plain torch": Trainer(plain, batches, plain_loss)}
-    useful = dict.fromkeys(calls, matrix_flops(calls["plain torch"]))  # which computes no padding
+    useful = dict.fromkeys(calls, matrix_flops(calls["plain torch"]))  # whose packed layers compute no padding
     contest = Contest(work, calls, (Comparison("rnnzoo", "plain torch", bar),), useful)
     return run_contest("train", contest, setting)
 

@@ -71,7 +71,7 @@ class AdditiveScores(torch.autograd.Function):
 def squashed(queries: Tensor, keys: Tensor) -> Tensor:
     """Return tanh(q + k) for each pair: [rows, T, A] and [rows, S, A] → [rows, T, S, A].
 
-    On CPUs in float32 it is 2 σ(2x) - 1, off by 1e-7 at most: torch takes six times as long for its tanh there.
+    On CPUs in float32 it is 2 σ(2x) - 1, off by 2e-7 at most: torch takes six times as long for its tanh there.
     """
     if queries.device.type != "cpu" or queries.dtype != torch.float32 or keys.dtype != torch.float32:
         return (queries.unsqueeze(2) + keys.unsqueeze(1)).tanh_()

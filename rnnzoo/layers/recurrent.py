@@ -219,7 +219,7 @@ class Recurrent(nn.Module):
                 got="weight_drop, drawn anew for each step",
                 fix="take the steps with what Recurrent.hold_masks() returns, or turn off weight_drop",
             )
-        if not inputs.is_cuda or torch.is_grad_enabled() or self.training:
+        if not inputs.is_cuda or torch.is_grad_enabled() or self.training or torch.compiler.is_compiling():
             return self.plain_step(inputs, state)
         # A graph reads the parameters where they are, and another module may have them in the same place later.
         mark = (

@@ -64,7 +64,8 @@ class VocabularyHead(nn.Module):
         """
         known = targets >= 0
         inputs, targets = self._project(hidden[known]), targets[known]
-        return ChunkedCrossEntropy.apply(inputs, self.weight, self.bias, targets, label_smoothing)
+        wanted = torch.is_grad_enabled()  # inside the function it is always off
+        return ChunkedCrossEntropy.apply(inputs, self.weight, self.bias, targets, label_smoothing, wanted)
 
     def log_likelihoods(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """Return log p(target) in nats of targets [...] given hidden [..., H]; 0 for a negative target.
@@ -96,12 +97,14 @@ class ChunkedCrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, smoothing: float) -> Tensor:
-        """Return Σ loss of inputs [N, E], weight [V, E], bias [V], targets [N]."""
+    def forward(
+        ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, smoothing: float, wanted: bool
+    ) -> Tensor:
+        """Return Σ loss of inputs [N, E], weight [V, E], bias [V], targets [N], with gradients if they are wanted."""
         device = inputs.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
         size = weight.shape[0]
-        need_inputs, need_weight, need_bias = ctx.needs_input_grad[:3]
+        need_inputs, need_weight, need_bias = (wanted and needed for needed in ctx.needs_input_grad[:3])
         with torch.autocast(device, enabled=False):
             low = weight.to(dtype)
             total = widen(torch.zeros((), dtype=weight.dtype, device=inputs.device))
@@ -116,15 +119,15 @@ class ChunkedCrossEntropy(torch.autograd.Function):
                 else:
                     logits = widen(torch.mm(chunk, low.t())).add_(bias)
                 logits = torch.log_softmax(logits, 1)
-                wanted = logits.gather(1, target.unsqueeze(1))
+                found = logits.gather(1, target.unsqueeze(1))
                 spread = smoothing * logits.mean(1, keepdim=True) if smoothing > 0 else 0.0
-                total -= ((1 - smoothing) * wanted + spread).sum()
+                total -= ((1 - smoothing) * found + spread).sum()
                 if not (need_inputs or need_weight or need_bias):
                     continue
                 grad = logits.exp_()  # softmax − target distribution, in place: a pass over V costs as a product does
                 if smoothing > 0:
                     grad.sub_(smoothing / size)
-                grad.scatter_add_(1, target.unsqueeze(1), torch.full_like(wanted, smoothing - 1))
+                grad.scatter_add_(1, target.unsqueeze(1), torch.full_like(found, smoothing - 1))
                 if bias_grad is not None:
                     bias_grad += grad.sum(0)
                 grad = grad.to(dtype)
@@ -148,4 +151,4 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         if torch.is_grad_enabled():
             raise RuntimeError("the chunked loss cannot be differentiated twice: do not use create_graph=True")
         grads = [None if each is None else each * grad_output.to(each.dtype) for each in ctx.saved_tensors]
-        return (*grads, None, None)
+        return (*grads, None, None, None)

@@ -227,6 +227,27 @@ def test_cells_that_compute_otherwise_have_other_signatures():
     assert signature(one) == signature(Scaled(input_size=I, hidden_size=H))
 
 
+def test_a_frozen_cell_may_be_run_first(monkeypatch):
+    monkeypatch.setattr(fused, "_forms", {})
+    cell = make_cell("peephole", input_size=I, hidden_size=H).requires_grad_(False)
+    inputs = torch.randn(B, T, I, requires_grad=True)
+    found = [
+        torch.autograd.grad(run(cell, inputs, None, None)[0].sum(), inputs)[0] for run in (fused.run, reference.run)
+    ]
+    torch.testing.assert_close(*found)
+
+
+def test_nothing_is_kept_where_no_gradient_is_wanted(monkeypatch):
+    kept = []
+    real = fused.walk
+    monkeypatch.setattr(fused, "walk", lambda job, keep, *tensors: kept.append(keep) or real(job, keep, *tensors))
+    cell, inputs = make_cell("lstm", input_size=I, hidden_size=H), torch.randn(B, T, I)
+    fused.run(cell, inputs, None, None)
+    with torch.no_grad():
+        fused.run(cell, inputs, None, None)
+    assert kept == [True, False]
+
+
 @staged
 def test_the_first_state_of_a_run_may_be_narrow(monkeypatch, case):
     """A bridge under autocast hands on a narrow one to a cell that nobody has examined yet."""

@@ -96,6 +96,30 @@ def test_a_cell_that_returns_what_it_was_given_is_left_as_it_was(lengths):
     assert_same(solve(scan.run, *problem), solve(reference.run, *problem))
 
 
+class Half(Sum):
+    """Puts out a view of its state: the first half of the units."""
+
+    def readout(self, projected, hidden):
+        return hidden[..., : hidden.shape[-1] // 2]
+
+
+def test_a_readout_that_is_a_part_of_the_state():
+    problem = make(Half(input_size=I, hidden_size=H), [0, 1, T, 6])
+    found, expected = solve(scan.run, *problem), solve(reference.run, *problem)
+    assert found[0][0].shape == (B, T, H // 2)
+    assert_same(found, expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["qrnn", "mingru", "hgrn"])
+def test_gradients_of_any_layout_reach_compiled_code(monkeypatch, name):
+    """Both directions side by side are one tensor, so that each gets a narrow view of its gradient."""
+    monkeypatch.setenv("RNNZOO_COMPILE", "1")
+    layer = Recurrent(cell=name, input_size=I, hidden_size=16, bidirectional=True, backend="scan")
+    for weigh in (torch.square, torch.clone, lambda outputs: outputs.transpose(1, 2).contiguous().square()):
+        weigh(layer(torch.randn(B, T, I))[0]).sum().backward()
+
+
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.complex128], ids=str)
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 9, 10, 16, 17])
 def test_blocks_are_the_loop(kind, steps):
