@@ -41,7 +41,11 @@ class Form:
 
 
 def signature(cell: nn.Module) -> tuple[Any, ...]:
-    """Return what tells two cells apart whose steps are different programs; equal ones may share compiled code."""
+    """Return what tells two cells apart whose steps are different programs; equal ones may share compiled code.
+
+    Constants of a cell belong into buffers: of a plain tensor the shape alone is looked at, for it may be a parameter
+    that was dropped out.
+    """
     plain = tuple((name, value) for name, value in vars(cell).items() if isinstance(value, PLAIN) or callable(value))
     tensors = [*cell._parameters.items(), *((name, value) for name, value in vars(cell).items() if is_tensor(value))]
     shapes = tuple((name, tuple(value.shape)) for name, value in sorted(tensors) if value is not None)
