@@ -244,11 +244,11 @@ def walk(job: Job, keep: bool, *tensors: Tensor) -> list[Tensor]:
     separate = [] if form.output is not None else [state[0].new_empty(steps, rows, job.output_size)]
     before = fields_by_step(job, state, histories, steps)
     moved = [buffer.unbind() for buffer in histories]
-    put = [buffer.unbind() for buffer in separate]
     multiplied = operand_lists(job, operands, moved)
-    rooms = product_rooms(given, layouts) if keep else []
+    # Products are made in memory that is still in the cache, and what is kept of them goes elsewhere with the rest.
+    kept = [given.source.new_empty(steps, rows, len(each.weight), dtype=each.weight.dtype) for each in layouts if keep]
+    put = [buffer.unbind() for buffer in (*kept, *separate)]
     blocks: list[Tensor] = []
-    kept: list[Tensor] = []
     for chunk in chunks:
         block = job.projected(given, chunk, project)
         if keep and job.affine and not form.additive:
@@ -260,17 +260,15 @@ def walk(job: Job, keep: bool, *tensors: Tensor) -> list[Tensor]:
                 operand = multiplied[index][step]
                 if form.operands[index] is None:
                     job.call("operand", at, *bias, *products, *fields, *given.parameters, operand, index=index)
-                products.append(layout.forward(operand, rooms[index][step] if rooms else None))
+                products.append(layout.forward(operand))
             valid = job.valid(given, step)
             job.call(
                 "forward", at, *bias, *products, *fields, *given.parameters, *valid,
                 *(buffer[step] for buffer in put), *(buffer[step + 1] for buffer in moved),
                 masked=len(valid) > 0,
             )  # fmt: skip
-            if keep and not rooms:
-                kept += products
     job.bound.clear()
-    return [*separate, *histories, *operands, *blocks, *kept, *rooms]
+    return [*separate, *histories, *operands, *blocks, *kept]
 
 
 def walk_back(job: Job, wanted: bool, *tensors: Tensor) -> list[Tensor]:
@@ -327,7 +325,7 @@ def walk_back(job: Job, wanted: bool, *tensors: Tensor) -> list[Tensor]:
         for step in reversed(chunk):
             local = step - chunk.start
             at = () if ats is None else (ats[local], *given.affine[1:])
-            products = kept[step * count : (step + 1) * count]
+            products = [buffer[step] for buffer in kept]
             fields = [field[step] for field in before]
             valid = job.valid(given, step)
             g_at = g_ats[local]
@@ -385,28 +383,17 @@ def operand_lists(job: Job, operands: Sequence[Tensor], moved: Sequence[Sequence
     return [next(rooms).unbind() if place is None else moved[job.moving.index(place)] for place in job.form.operands]
 
 
-def product_rooms(given: Arguments, layouts: Sequence[Product]) -> list[Tensor]:
-    """Return room for each product of all steps [T, B, P_k] on a GPU; elsewhere none, each product makes its own."""
-    steps, rows, _ = given.source.shape
-    if not given.source.is_cuda:
-        return []
-    return [given.source.new_empty(steps, rows, len(each.weight), dtype=each.weight.dtype) for each in layouts]
-
-
 def read_kept(
     job: Job, given: Arguments, chunks: Sequence[range], kept: Iterator[Tensor]
-) -> tuple[list[Tensor | None], list[Tensor]]:
-    """Return the projected inputs of each chunk (None for an additive cell) and the products of all steps."""
+) -> tuple[list[Tensor | None], list[Sequence[Tensor]]]:
+    """Return the projected inputs of each chunk (None for an additive cell) and what is kept by product and step."""
     blocks: list[Tensor | None] = []
     for chunk in chunks:
         if job.form.additive:
             blocks.append(None)
         else:
             blocks.append(next(kept) if job.affine else given.source[chunk.start : chunk.stop])
-    products = list(kept)
-    if given.source.is_cuda:  # one room for each product
-        products = [product for step in zip(*(room.unbind() for room in products), strict=True) for product in step]
-    return blocks, products
+    return blocks, [buffer.unbind() for buffer in kept]
 
 
 def add_product(total: Tensor, grads: Tensor, operands: Tensor, dtype: torch.dtype | None) -> None:

@@ -61,22 +61,26 @@ class Kernels:
         self.extra_places = [self.moving.index(place) for place in form.operands if place is not None]
 
     def forward(self, *tensors: Tensor) -> None:
-        """Do the row-wise part of a step: (x, bias, p, s, w, valid) → output, unless a field is it, and moving fields.
+        """Do the row-wise part of a step: (x, bias, p, s, w, valid) → kept, output, moving fields.
 
-        Of an additive cell the product becomes the sum x + bias + p, all that its gradient needs.
+        There is no output where a field is it. Kept are the products p, or of an additive cell x + bias + p: all that
+        the gradient needs. Without tensors for them nothing is kept.
         """
         form, left = self.form, iter(tensors)
         projected = next(left)
         bias = next(left) if self.biased else None
         products, fields, parameters = (take(left, count) for count in self.counts())
         valid = next(left) if self.masked else None
+        shifted = self.shifted(projected, bias, fields)
         if form.additive:
-            total = self.shifted(projected, bias, fields) + products[0].to(fields[0].dtype)
-            products[0].copy_(total)
-            results = self.step(parameters, total, [torch.zeros_like(total)], fields, valid)
+            kept = [shifted + products[0].to(fields[0].dtype)]
+            results = self.step(parameters, kept[0], [torch.zeros_like(kept[0])], fields, valid)
         else:
-            results = self.step(parameters, self.shifted(projected, bias, fields), products, fields, valid)
-        for target, value in zip(left, results, strict=True):
+            kept = products
+            results = self.step(parameters, shifted, products, fields, valid)
+        targets = list(left)
+        values = results if len(targets) == len(results) else [*kept, *results]
+        for target, value in zip(targets, values, strict=True):
             target.copy_(value)
 
     def backward(self, *tensors: Tensor) -> None:

@@ -37,8 +37,8 @@ class Product:
         self._forward: Any = None
         self._backward: Any = None
 
-    def forward(self, operand: Tensor, room: Tensor | None = None) -> Tensor:
-        """Return a Wᵀ: [B, K] → [B, P], in `room` if there is any, which a GPU alone makes use of."""
+    def forward(self, operand: Tensor) -> Tensor:
+        """Return a Wᵀ: [B, K] → [B, P]."""
         operand = operand.to(self.weight.dtype)
         if self.blocked:
             if self._forward is None:
@@ -47,7 +47,7 @@ class Product:
             return found
         if self._forward is None:
             self._forward = self.weight.t().contiguous() if self.plain else self.weight.t()
-        return torch.mm(operand, self._forward, out=room)
+        return torch.mm(operand, self._forward)
 
     def backward(self, grad: Tensor) -> Tensor:
         """Return g W: [B, P] → [B, K]."""
