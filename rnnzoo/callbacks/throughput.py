@@ -19,10 +19,14 @@ class Throughput(Callback):
 
     An item is what lengths count: a token, a frame; for batches without lengths, a sample. Logged as
     ``train/items_per_second``, summed over all processes. `steady_rate` is the median over batches: pauses that come
-    once, such as for compiling, do not show in it.
+    once, such as for compiling, do not show in it. All counts go on in a training that is resumed, and so does the wall
+    time, which begins with this object.
     """
 
     def __init__(self) -> None:
+        self.epochs_before: list[int] = []  # after how many epochs the training was resumed, each time
+        self._wall_before = 0.0
+        self._created = time.perf_counter()
         self.items = 0  # of this process, over the whole training
         self.seconds = 0.0
         self.batch_rates: list[float] = []  # items per second of each batch of this process, with its loading
@@ -65,6 +69,31 @@ class Throughput(Callback):
         self.items += self._epoch_items
         self.seconds += self._epoch_seconds
         pl_module.log("train/items_per_second", self.rate(self._epoch_items, self._epoch_seconds, trainer.world_size))
+
+    def wall_seconds(self) -> float:
+        """Return the seconds since this was made, and those of the processes before that this one resumes."""
+        return self._wall_before + time.perf_counter() - self._created
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all counts, as plain numbers and tensors."""
+        return {
+            "items": self.items,
+            "seconds": self.seconds,
+            "batch_rates": torch.tensor(self.batch_rates, dtype=torch.float64),
+            "wall_seconds": self.wall_seconds(),
+            "epochs_before": self.epochs_before,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from the counts of a checkpoint."""
+        self.items, self.seconds = state_dict["items"], state_dict["seconds"]
+        self.batch_rates = state_dict["batch_rates"].tolist()
+        self._wall_before = state_dict["wall_seconds"]
+        self.epochs_before = [*state_dict["epochs_before"], *self.epochs_before]
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Note where the training is resumed; the counts are loaded after this."""
+        self.epochs_before = [checkpoint["epoch"]]
 
     def steady_rate(self, processes: int) -> float:
         """Return the median over batches of the items per second, over all processes as `rate` does."""

@@ -27,7 +27,8 @@ Train a recipe once for each cell and seed, each run in a process and a folder o
 side: metric (mean ± deviation over seeds), items per second, parameters, peak memory. Cells are ordered by the
 validation metric; the test metric is what to report.
 
-The same command again goes on where it was left: runs that are finished are not trained again.
+The same command again goes on where it was left: runs that are finished are not trained again, one that was
+interrupted goes on from its last finished epoch.
 
   --cells A,B,...    cells that `rnnzoo cells` lists
   --seeds N          seeds 1 to N (default 1)

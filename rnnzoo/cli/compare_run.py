@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rnnzoo.errors import InputError
+
 EPOCH_ROW = re.compile(r"(epoch| *\d+)  +\S")  # of the table that a training prints
 
 
@@ -39,19 +41,24 @@ def train(plan: Plan, cell: str, seed: int, place: Path) -> str:
     """Train one run as `rnnzoo fit` does, in a process of its own; return what it failed with, or nothing.
 
     Its epochs are shown, and all it prints goes into a log beside the folder. A folder without a report is what an
-    interrupted run left: it is trained anew, since its speed and memory are to be those of a whole run.
+    interrupted run left: it goes on from its last finished epoch, with the time that was left to it.
     """
-    shutil.rmtree(place, ignore_errors=True)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    words = [f"--model.cell={cell}", f"--seed_everything={seed}", f"--run_dir={place}"]
-    if plan.budget is not None:
-        words.append(f"--trainer.max_time={clock(plan.budget)}")
-    if not any(word.startswith("--trainer.enable_progress_bar") for word in plan.overrides):
-        words.append("--trainer.enable_progress_bar=false")  # it would fill the log
-    program = [sys.executable, "-m", "rnnzoo", "fit", plan.recipe, *plan.overrides, *words]
+    resumed = can_resume(place)
+    if resumed:
+        options = [f"--resume={place}"]
+    else:
+        shutil.rmtree(place, ignore_errors=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        options = [plan.recipe, *plan.overrides]
+        options += [f"--model.cell={cell}", f"--seed_everything={seed}", f"--run_dir={place}"]
+        if plan.budget is not None:
+            options.append(f"--trainer.max_time={clock(plan.budget)}")
+        if not any(word.startswith("--trainer.enable_progress_bar") for word in plan.overrides):
+            options.append("--trainer.enable_progress_bar=false")  # it would fill the log
+    program = [sys.executable, "-m", "rnnzoo", "fit", *options]
     log = place.with_name(f"{place.name}.log")
     last = ""
-    with log.open("w", encoding="utf-8") as file, ended_with_us(program) as run:
+    with log.open("a" if resumed else "w", encoding="utf-8") as file, ended_with_us(program) as run:
         assert run.stdout is not None
         for line in run.stdout:
             file.write(line)
@@ -63,6 +70,17 @@ def train(plan: Plan, cell: str, seed: int, place: Path) -> str:
         return ""
     reason = f"killed by signal {-run.returncode}" if run.returncode < 0 else last.removeprefix("rnnzoo: error: ")
     return f"{reason or f'exit code {run.returncode}'} (see {log})"
+
+
+def can_resume(place: Path) -> bool:
+    """Return whether there is a run that finished an epoch and left a checkpoint that can be read."""
+    from rnnzoo.cli.resume import find_interrupted
+
+    try:
+        find_interrupted(place)
+    except InputError:
+        return False
+    return True
 
 
 @contextmanager

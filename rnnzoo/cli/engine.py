@@ -13,16 +13,18 @@ from typing import Any
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentError
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from rnnzoo import bundle
 from rnnzoo.callbacks.epoch_table import EpochTable
+from rnnzoo.callbacks.exact_resume import BestCheckpoint, LastCheckpoint
 from rnnzoo.callbacks.throughput import Throughput
 from rnnzoo.cli.config_errors import explain_config_error, find_class, refuse_unknown_keys
 from rnnzoo.cli.imports import import_named
+from rnnzoo.cli.resume import ContinuedCSVLogger, Interrupted
 from rnnzoo.data.base import ZooData
 from rnnzoo.errors import InputError, find_input_error
 from rnnzoo.models.base import ZooModel
@@ -48,37 +50,6 @@ def quiet_lightning() -> None:
         warnings.filterwarnings("ignore", message=message)
 
 
-class BestCheckpoint(ModelCheckpoint):
-    """The checkpoint that is evaluated at the end: the best by the model's selection metric.
-
-    Args:
-        folder: where the checkpoints go.
-        metric: the validation metric.
-        mode: ``min`` or ``max``.
-    """
-
-    def __init__(self, folder: Path, *, metric: str, mode: str) -> None:
-        super().__init__(
-            dirpath=folder,
-            filename="best",
-            monitor=f"val/{metric}",
-            mode=mode,
-            auto_insert_metric_name=False,
-            enable_version_counter=False,
-        )
-
-
-class LastCheckpoint(ModelCheckpoint):
-    """The checkpoint of the latest epoch; Lightning's `save_last` writes one only when the best changes.
-
-    Args:
-        folder: where the checkpoints go.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(dirpath=folder, filename="last", auto_insert_metric_name=False, enable_version_counter=False)
-
-
 class ZooCLI(LightningCLI):
     """Parse a recipe with overrides and build what it describes.
 
@@ -86,14 +57,18 @@ class ZooCLI(LightningCLI):
         args: ``--config FILE`` and ``--key=value`` in order of rising priority.
         run_folder: where checkpoints and logs go; None keeps no files.
         seed: the seed if neither recipe nor overrides give one.
+        resumed: the run that is gone on with, if there is one.
 
     Raises:
         InputError: for anything in the recipe or the overrides that does not fit.
     """
 
-    def __init__(self, args: list[str], *, run_folder: Path | None, seed: int = 1) -> None:
+    def __init__(
+        self, args: list[str], *, run_folder: Path | None, seed: int = 1, resumed: Interrupted | None = None
+    ) -> None:
         import_named(args)
         self.run_folder = run_folder
+        self.resumed = resumed
         self.throughput = Throughput()
         try:
             super().__init__(
@@ -155,7 +130,8 @@ class ZooCLI(LightningCLI):
     def _loggers(self) -> list[Logger]:
         assert self.run_folder is not None
         place: dict[str, Any] = {"save_dir": self.run_folder.parent, "name": self.run_folder.name, "version": ""}
-        loggers: list[Logger] = [CSVLogger(**place)]
+        epochs = 0 if self.resumed is None else self.resumed.epochs
+        loggers: list[Logger] = [ContinuedCSVLogger(epochs=epochs, **place)]
         if find_spec("tensorboard") or find_spec("tensorboardX"):
             loggers.append(TensorBoardLogger(**place))
         return loggers

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from lightning.pytorch import Trainer
 
-from rnnzoo.cli.engine import BestCheckpoint
+from rnnzoo.callbacks.exact_resume import BestCheckpoint
 from rnnzoo.data.base import ZooData
 from rnnzoo.models.base import ZooModel
 

@@ -5,20 +5,22 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import time
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rnnzoo.cli.arguments import Arguments, sort_arguments
+from rnnzoo.cli.arguments import BARE, Arguments, sort_arguments
 from rnnzoo.errors import InputError
 from rnnzoo.recipes import find_recipe, read_recipe
+from rnnzoo.report import write_whole
 
 if TYPE_CHECKING:
     from rnnzoo.cli.engine import ZooCLI
+    from rnnzoo.cli.resume import Interrupted
 
 SUMMARY = "train the model of a recipe and report how good it is"
 HELP = """usage: rnnzoo fit RECIPE [--KEY VALUE ...]
+       rnnzoo fit --resume FOLDER [--KEY VALUE ...]
 
 Train the model that a recipe describes, evaluate its best checkpoint, and write a run folder:
 config.yaml (itself a recipe), checkpoints/, metrics.csv, report.json, report.md, plots (PNG) and model/.
@@ -35,12 +37,17 @@ options, in any order:
   --seed_everything N      the seed of weights and dropout (default 1); that of splits and order is --data.seed
   --import FILE            run your own Python first, such as a file with cells of your own; may be repeated
   --run_dir FOLDER         the run folder; a new one, runs/RECIPE/TIME by default
+  --resume FOLDER          go on with an interrupted run, from its last finished epoch, as if it had never stopped;
+                           with a higher --trainer.max_epochs, train a finished one longer; --data and --trainer
+                           options may be given anew
   --print_config           print the whole configuration and stop
   --model.help             what the arguments of the recipe's model are; --data.help likewise
   --help                   this text
 """
-OWN = ("run_dir",)
+OWN = ("run_dir", "resume")
 PREFIXES = ("model", "data", "trainer", "seed_everything", "imports")
+KEPT_OPEN = ("--data.", "--trainer.", "--imports", *BARE)  # what may be said anew of a run that is resumed
+TITLE = "# a run of "  # how the configuration of a run begins; the recipe follows
 RUN_FOLDER_VARIABLE = "RNNZOO_RUN_FOLDER"  # hands the folder of the first process to those that it launches
 
 
@@ -50,17 +57,44 @@ def run(argv: list[str]) -> int:
     if {"--help", "-h"} & set(arguments.overrides):
         print(HELP)
         return 0
-    recipe, configs = named_recipe(arguments, "fit")
-    folder = run_folder(arguments.own.get("run_dir"), recipe)
+    resumed = resumed_run(arguments)
+    if resumed is None:
+        recipe, configs = named_recipe(arguments, "fit")
+        title, folder = run_name(recipe), run_folder(arguments.own.get("run_dir"), recipe)
+    else:
+        title, folder, configs = resumed.title, resumed.folder, [str(resumed.config)]
 
     from rnnzoo.cli.engine import ZooCLI, quiet_lightning
 
     quiet_lightning()
-    started = time.perf_counter()
     overrides = [help_of_recipe(word, configs) for word in arguments.overrides]
-    cli = ZooCLI([*(f"--config={config}" for config in configs), *overrides], run_folder=folder)
-    fit_and_report(cli, folder, title=run_name(recipe), started=started, command=["rnnzoo", "fit", *argv])
+    cli = ZooCLI([*(f"--config={config}" for config in configs), *overrides], run_folder=folder, resumed=resumed)
+    fit_and_report(cli, folder, title=title, command=["rnnzoo", "fit", *argv])
     return 0
+
+
+def resumed_run(arguments: Arguments) -> Interrupted | None:
+    """Return the run that is to be gone on with, or None if a new one is to be trained.
+
+    Raises:
+        InputError: if it cannot be gone on with, or another recipe or folder is named beside it.
+    """
+    wanted = arguments.own.get("resume")
+    if wanted is None:
+        return None
+    others = [arguments.positional, arguments.own.get("run_dir"), *arguments.configs]
+    others += [word for word in arguments.overrides if not word.startswith(KEPT_OPEN)]
+    if any(others):
+        raise InputError(
+            "--resume",
+            expected="--data and --trainer options at most beside it: recipe and model are those of the run",
+            got=", ".join(other for other in others if other),
+            fix="for another model begin a new run, with --model.init_from to start from this one",
+        )
+
+    from rnnzoo.cli.resume import find_interrupted
+
+    return find_interrupted(Path(wanted))
 
 
 def named_recipe(arguments: Arguments, verb: str) -> tuple[str, list[str]]:
@@ -130,7 +164,7 @@ def run_name(recipe: str) -> str:
     return path.stem.replace(" ", "_")
 
 
-def fit_and_report(cli: ZooCLI, folder: Path, *, title: str, started: float, command: list[str]) -> None:
+def fit_and_report(cli: ZooCLI, folder: Path, *, title: str, command: list[str]) -> None:
     """Train, pick the best checkpoint, evaluate it, and write everything that a run folder holds."""
     from rnnzoo.cli.evaluation import evaluate, load_best
 
@@ -140,23 +174,33 @@ def fit_and_report(cli: ZooCLI, folder: Path, *, title: str, started: float, com
     if cli.config.trainer.fast_dev_run:
         trainer.fit(model, datamodule=data)
         return
+    if cli.resumed is not None:
+        cli.resumed.check(model, trainer.max_epochs)
     if trainer.is_global_zero:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.yaml").write_text(cli.resolved(), encoding="utf-8")
+        write_whole(folder / "config.yaml", f"{TITLE}{title}\n{cli.resolved()}")
     try:
-        trainer.fit(model, datamodule=data)
+        checkpoint = None if cli.resumed is None else cli.resumed.checkpoint
+        trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        load_best(model, trainer)
+        results = evaluate(model, data, trainer)
     except BaseException:
-        if trainer.is_global_zero and not list(folder.glob("checkpoints/*.ckpt")):
-            shutil.rmtree(folder, ignore_errors=True)  # nothing was learnt yet that could be of use
+        if trainer.is_global_zero:
+            leave(folder)
         raise
-    load_best(model, trainer)
-    results = evaluate(model, data, trainer)
     if not trainer.is_global_zero:
         return
     from rnnzoo.cli.run_report import write_run
 
-    seconds = time.perf_counter() - started
-    write_run(cli, folder, results, title=title, seconds=seconds, command=shlex.join(command))
+    write_run(cli, folder, results, title=title, command=shlex.join(command))
+
+
+def leave(folder: Path) -> None:
+    """Leave a run that broke off: say how to go on with it, or remove what is of no use."""
+    if (folder / "checkpoints" / "last.ckpt").is_file():
+        print(f"\nto go on from the last finished epoch: rnnzoo fit --resume {shlex.quote(str(folder))}", flush=True)
+    elif not list(folder.glob("checkpoints/*.ckpt")):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def describe(cli: ZooCLI) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
@@ -25,13 +26,15 @@ SAMPLES_SHOWN = 3
 MOST_CLASSES_DRAWN = 50
 
 
-def write_run(cli: ZooCLI, folder: Path, results: Evaluation, *, title: str, seconds: float, command: str) -> None:
+def write_run(cli: ZooCLI, folder: Path, results: Evaluation, *, title: str, command: str) -> None:
     """Write model, plots and report, and print where they are."""
     model, data, trainer = cli.model, cli.datamodule, cli.trainer
     best = data.best_scores
     split = "test" if "test" in results.values else "validation"
     samples = [dict(data.raw(split)[place]) for place in range(min(SAMPLES_SHOWN, len(data.raw(split))))]
     answers = model.show(samples)
+    if cli.resumed is not None:
+        shutil.rmtree(folder / "model", ignore_errors=True)  # of fewer epochs
     bundle.save(model, folder / "model", facts={"data": as_json(cli.config.data.as_dict()), "init_from": model.origin})
     report = Report(
         title=title,
@@ -47,7 +50,8 @@ def write_run(cli: ZooCLI, folder: Path, results: Evaluation, *, title: str, sec
         training={
             "epochs": trainer.current_epoch,
             "steps": trainer.global_step,
-            "wall_seconds": round(seconds, 1),
+            "wall_seconds": round(cli.throughput.wall_seconds(), 1),
+            **({"resumed_after_epochs": cli.throughput.epochs_before} if cli.throughput.epochs_before else {}),
             "items_per_second": Throughput.rate(cli.throughput.items, cli.throughput.seconds, trainer.world_size),
             "steady_items_per_second": cli.throughput.steady_rate(trainer.world_size),
             "item": "token or frame, padding excluded; a sample where there are no lengths",

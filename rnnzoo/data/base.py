@@ -10,9 +10,10 @@ from typing import Any, ClassVar
 
 import datasets
 import numpy as np
+import torch
 from datasets.exceptions import DatasetGenerationError
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from rnnzoo.data.readers import Row
 from rnnzoo.data.sampler import LengthBucketSampler
@@ -246,12 +247,17 @@ class ZooData(LightningDataModule):
             rank=self.trainer.global_rank if self.trainer is not None else 0,
             world_size=self.trainer.world_size if self.trainer is not None else 1,
         )
+        return self._batches(encoded, sampler)
+
+    def _batches(self, samples: Dataset, sampler: Sampler) -> DataLoader:
+        """Return the batches that a sampler picks. A loader draws a number whenever it begins, here one of its own."""
         return DataLoader(
-            encoded,
+            samples,
             batch_sampler=sampler,
             collate_fn=self.processor.collate,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
+            generator=torch.Generator(),
         )
 
     # Loading

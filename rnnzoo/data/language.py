@@ -192,13 +192,7 @@ class LanguageData(ZooData):
             rank=trainer.global_rank if trainer is not None else 0,
             world_size=processes,
         )
-        return DataLoader(
-            stream,
-            batch_sampler=sampler,
-            collate_fn=self.processor.collate,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-        )
+        return self._batches(stream, sampler)
 
     def _build(self, places: list[Place], key: str) -> datasets.Dataset:
         self._read_format = places[0][1]

@@ -169,6 +169,11 @@ def test_a_run_is_a_process_whose_epochs_are_shown_and_whose_failure_is_told(tmp
     assert error.startswith("killed by signal 9 (")
     with pytest.raises(SystemExit):  # the run ends with the comparison
         call("kill -TERM $PPID", "exec sleep 60")
+    monkeypatch.setattr(compare_run, "can_resume", lambda at: at == place)
+    place.mkdir()
+    error, _, log = call(f"echo {{}} > {place}/report.json")  # one that finished an epoch goes on, in the same log
+    assert (error, log.splitlines()[-1]) == ("", f"-m rnnzoo fit --resume={place}")
+    monkeypatch.setattr(compare_run, "can_resume", lambda at: False)
     error, _, _ = call("exit 0")  # no report, such as of a dry run
     assert error.startswith("-m rnnzoo fit")
 

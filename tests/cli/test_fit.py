@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ import yaml
 
 import rnnzoo
 from rnnzoo.cli.main import main
+from rnnzoo.errors import InputError
 
 SMALL = ["--data.limit", "120", "--trainer.max_epochs", "2", "--model.hidden_size", "8", "--trainer.accelerator", "cpu"]
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning warns of small data; `rnnzoo` itself must not rely on it
@@ -47,7 +50,7 @@ def test_the_last_checkpoint_is_of_the_last_epoch_whatever_the_best_is(tmp_path)
         name: torch.load(tmp_path / "run" / "checkpoints" / f"{name}.ckpt", weights_only=True)["epoch"]
         for name in ("best", "last")
     }
-    assert epochs == {"best": 0, "last": 1}
+    assert epochs == {"best": 0, "last": 2}  # Lightning numbers the running epoch; the last is of all that are done
 
 
 def test_the_report_has_values_with_definitions_and_what_made_them(run_folder):
@@ -226,6 +229,69 @@ def test_malformed_yaml_is_named_with_its_line(tmp_path, capsys):
     (tmp_path / "bad.yaml").write_text("model:\n  cell: [lstm\n")
     assert main(["fit", str(tmp_path / "bad.yaml")]) == 2
     assert "bad.yaml, line" in capsys.readouterr().err
+
+
+def test_a_finished_run_that_is_trained_for_longer_has_one_report_and_all_rows(run_folder, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run_folder, folder)
+    earlier = json.loads((folder / "report.json").read_text())
+    assert main(["fit", "--resume", str(folder), "--trainer.max_epochs", "3"]) == 0
+    report = json.loads((folder / "report.json").read_text())
+    assert report["title"] == earlier["title"] == "many_to_many/hidden_markov"
+    assert report["training"]["epochs"] == 3
+    assert report["training"]["resumed_after_epochs"] == [2]
+    assert report["training"]["wall_seconds"] > earlier["training"]["wall_seconds"]
+    with (folder / "metrics.csv").open() as file:
+        epochs = [row["epoch"] for row in csv.DictReader(file) if row["train/loss"]]
+    assert epochs == ["0", "1", "2"]
+    assert yaml.safe_load((folder / "config.yaml").read_text())["trainer"]["max_epochs"] == 3
+    assert main(["test", str(folder), "--data.limit", "120"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "expected a run with epochs left to train, got one that finished all 2; give a higher"),
+        (["--model.hidden_size", "9"], "expected --data and --trainer options at most beside it"),
+        (["hidden_markov"], "got hidden_markov; for another model begin a new run"),
+        (["--run_dir", "other"], "got other; for another model"),
+        (["--trainer.max_epochs", "3", "--data.limit", "2"], "expected the model that was trained there"),
+    ],
+)
+def test_a_run_that_cannot_go_on_is_left_as_it_is(run_folder, capsys, options, message):
+    before = {path: path.stat().st_mtime for path in run_folder.rglob("*")}
+    assert main(["fit", "--resume", str(run_folder), *options]) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert told.count("\n") == 1
+    assert {path: path.stat().st_mtime for path in run_folder.rglob("*")} == before
+
+
+def test_what_is_no_run_or_is_damaged_does_not_go_on(run_folder, tmp_path, capsys):
+    assert main(["fit", "--resume", str(tmp_path / "none")]) == 2
+    assert "expected a run folder, with the config.yaml of its run, got none" in capsys.readouterr().err
+    shutil.copy(run_folder / "config.yaml", tmp_path)
+    assert main(["fit", "--resume", str(tmp_path)]) == 2
+    assert "expected a run that finished an epoch (checkpoints/last.ckpt), got none" in capsys.readouterr().err
+    (tmp_path / "checkpoints").mkdir()
+    for damaged in (b"", b"PK", (run_folder / "checkpoints" / "last.ckpt").read_bytes()[:-99]):
+        (tmp_path / "checkpoints" / "last.ckpt").write_bytes(damaged)
+        assert main(["fit", "--resume", str(tmp_path)]) == 2
+        assert "last.ckpt: expected a checkpoint, got a file that is damaged" in capsys.readouterr().err
+
+
+def test_an_interrupted_run_says_how_to_go_on(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "run"
+
+    def broken(*_):
+        raise InputError("network", expected="power", got="none")
+
+    monkeypatch.setattr("rnnzoo.cli.evaluation.load_best", broken)
+    assert main(["fit", *SMALL, "many_to_many/hidden_markov", "--run_dir", str(folder)]) == 2
+    assert f"to go on from the last finished epoch: rnnzoo fit --resume {folder}" in capsys.readouterr().out
+    monkeypatch.undo()
+    assert main(["fit", "--resume", str(folder)]) == 0  # all epochs are there, the report is not
+    assert json.loads((folder / "report.json").read_text())["training"]["epochs"] == 2
 
 
 def test_a_run_folder_that_exists_is_refused_untouched(run_folder, capsys):

@@ -1,0 +1,147 @@
+"""A training that was killed and goes on is the one that never stopped, bit by bit; and a folder may move meanwhile."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule
+
+from rnnzoo.callbacks.exact_resume import BestCheckpoint, LastCheckpoint, random_state, set_random_state
+from rnnzoo.cli.engine import ZooCLI
+from rnnzoo.recipes import find_recipe
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of Lightning, about small data
+EPOCHS = 4
+PLATEAU = ["--model.lr_scheduler=torch.optim.lr_scheduler.ReduceLROnPlateau", "--model.lr_scheduler.patience=0"]
+STEPS = ["--model.lr_scheduler=torch.optim.lr_scheduler.StepLR", "--model.lr_scheduler.step_size=1"]
+QUICK = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.limit_val_batches=3"]
+SMALL = [*QUICK, "--data.limit=60", "--model.dropout=0.4"]
+AVERAGE = ["--trainer.callbacks=rnnzoo.callbacks.averaging.NonMonotonicAverage", "--trainer.callbacks.patience=1"]
+STOP = ["--trainer.callbacks=EarlyStopping", "--trainer.callbacks.monitor=val/loss", "--trainer.callbacks.patience=1"]
+CASES = {
+    "tagger": ["many_to_many/hidden_markov", "--model.hidden_size=6"],
+    "plateau": ["many_to_many/hidden_markov", "--model.hidden_size=6", *PLATEAU, "--model.optimizer.lr=0.3"],
+    "steps": ["many_to_one/topic_chains", "--model.hidden_size=6", *STEPS, "--trainer.accumulate_grad_batches=2"],
+    "stream": ["next_step/markov_text", "--model.hidden_size=6", "--data.vary_chunks=true", "--data.begin_anew=0.3"],
+    "translator": ["encoder_decoder/dates", "--model.hidden_size=6"],
+    "average": ["many_to_many/hidden_markov", "--model.hidden_size=6", *AVERAGE, "--model.optimizer.lr=0.3"],
+    "early stop": ["many_to_many/hidden_markov", "--model.hidden_size=6", *STOP, "--model.optimizer.lr=0.3"],
+}
+
+
+class KilledError(Exception):
+    """The process is gone."""
+
+
+class KillIn(Callback):
+    """Break off within an epoch."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if trainer.current_epoch == self.epoch:
+            raise KilledError
+
+
+def train(folder, options, *, kill=None, checkpoint=None):
+    recipe, *more = options
+    args = [f"--config={find_recipe(recipe).path}", f"--trainer.max_epochs={EPOCHS}", *SMALL, *more]
+    cli = ZooCLI(args, run_folder=folder)
+    if kill is not None:
+        cli.trainer.callbacks.insert(0, KillIn(kill))
+    cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
+    return cli
+
+
+def best_of(cli):
+    (best,) = (each for each in cli.trainer.callbacks if isinstance(each, BestCheckpoint))
+    return best
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_killed_training_that_goes_on_is_the_whole_one(tmp_path, name):
+    whole = train(tmp_path / "whole", CASES[name])
+    with pytest.raises(KilledError):
+        train(tmp_path / "part", CASES[name], kill=2)
+    shutil.move(tmp_path / "part", tmp_path / "moved")
+    random.seed(5)
+    np.random.seed(5)
+    checkpoint = tmp_path / "moved" / "checkpoints" / "last.ckpt"
+    assert torch.load(checkpoint, weights_only=True)["epoch"] == 2
+    resumed = train(tmp_path / "moved", CASES[name], checkpoint=checkpoint)
+    assert resumed.trainer.global_step == whole.trainer.global_step
+    assert resumed.trainer.current_epoch == whole.trainer.current_epoch
+    for key, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[key]), key
+    assert torch.equal(best_of(whole).best_model_score, best_of(resumed).best_model_score)
+    assert best_of(resumed).best_model_path == str(tmp_path / "moved" / "checkpoints" / "best.ckpt")
+    best = [
+        torch.load(tmp_path / each / "checkpoints" / "best.ckpt", weights_only=True)["epoch"]
+        for each in ("whole", "moved")
+    ]
+    assert best[0] == best[1]
+    assert len(resumed.throughput.batch_rates) == len(whole.throughput.batch_rates)
+    assert (resumed.throughput.epochs_before, whole.throughput.epochs_before) == ([2], [])
+
+
+def test_a_finished_training_may_go_on_for_longer(tmp_path):
+    whole = train(tmp_path / "whole", CASES["plateau"])
+    train(tmp_path / "part", [*CASES["plateau"], "--trainer.max_epochs=1"])
+    checkpoint = tmp_path / "part" / "checkpoints" / "last.ckpt"
+    resumed = train(tmp_path / "part", CASES["plateau"], checkpoint=checkpoint)
+    for key, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[key]), key
+
+
+def test_the_generators_are_set_as_they_were():
+    def draw():
+        return [random.random(), random.gauss(0, 1), np.random.randn(), *np.random.rand(2), *torch.rand(2).tolist()]
+
+    np.random.randn()  # there is a spare normal number now
+    random.gauss(0, 1)
+    state = random_state()
+    first = draw()
+    assert draw() != first
+    set_random_state(state)
+    assert draw() == first
+
+
+def test_another_number_of_processes_takes_no_state_of_the_generators(tmp_path):
+    last = LastCheckpoint(tmp_path)
+    last.load_state_dict({"random": [random_state(), random_state()]})
+
+    class Trainer:
+        world_size, global_rank, current_epoch = 1, 0, 0
+
+    before = torch.get_rng_state()
+    last.on_train_epoch_start(Trainer(), LightningModule())
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_two_processes_that_are_killed_go_on_as_two_that_were_not(tmp_path):
+    two = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    small = ["--data.limit", "80", "--model.dropout", "0.4", "--trainer.enable_progress_bar", "false"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def call(*argv):
+        command = [sys.executable, "-m", "rnnzoo", *argv]
+        subprocess.run(command, check=True, timeout=300, env=environment, cwd=tmp_path, capture_output=True)
+
+    call("fit", "hidden_markov", *two, *small, "--trainer.max_epochs", "3", "--run_dir", "whole")
+    call("fit", "hidden_markov", *two, *small, "--trainer.max_epochs", "1", "--run_dir", "part")
+    call("fit", "--resume", "part", "--trainer.max_epochs", "3")
+    whole, part = (
+        torch.load(tmp_path / each / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for each in ("whole", "part")
+    )
+    assert all(torch.equal(whole[key], part[key]) for key in whole)
