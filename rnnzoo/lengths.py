@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -17,10 +19,19 @@ def length_mask(lengths: Tensor, max_length: int) -> Tensor:
 
 
 def zero_padding(values: Tensor, lengths: Tensor | None) -> Tensor:
-    """Return `values` [B, T, N] with zeros at and past each row's length."""
+    """Return `values` [B, T, N] with zeros at and past each row's length, whatever stood there."""
     if lengths is None:
         return values
-    return torch.where(length_mask(lengths, values.shape[1]).unsqueeze(-1), values, 0.0)
+    mask = length_mask(lengths, values.shape[1])  # [B, T]
+    if values.device.type != "cpu" or followed():
+        return torch.where(mask.unsqueeze(-1), values, 0.0)
+    padding = (~mask).flatten().nonzero().squeeze(1)  # on a CPU a copy, then zeros: a fifth of the time of `where`
+    return values.flatten(0, 1).index_fill(0, padding, 0.0).unflatten(0, mask.shape) if len(padding) else values
+
+
+def followed() -> bool:
+    """Return whether a program is being made of what runs: it must not depend on the numbers of this run."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
 def reverse_padded(inputs: Tensor, lengths: Tensor | None) -> Tensor:
@@ -32,11 +43,50 @@ def reverse_padded(inputs: Tensor, lengths: Tensor | None) -> Tensor:
     """
     if lengths is None:
         return inputs.flip(1)
-    steps = torch.arange(inputs.shape[1], device=inputs.device)  # [T]
+    rows, size = inputs.shape[:2]
+    steps = torch.arange(size, device=inputs.device)  # [T]
     mirrored = lengths.unsqueeze(1) - 1 - steps  # [B, T]
     index = torch.where(mirrored >= 0, mirrored, steps)  # [B, T]
-    index = index.reshape(*index.shape, *[1] * (inputs.dim() - 2)).expand_as(inputs)  # [B, T, ...]
-    return inputs.gather(1, index)
+    index = (index + size * torch.arange(rows, device=inputs.device).unsqueeze(1)).flatten()  # [B · T]
+    return permute_rows(inputs.flatten(0, 1), index, index).unflatten(0, (rows, size))
+
+
+def permute_rows(values: Tensor, order: Tensor, back: Tensor) -> Tensor:
+    """Return the rows of `values` [N, ...] in another order, without the sums that the gradient of an index takes.
+
+    Args:
+        values: [N, ...].
+        order: [N], each row once.
+        back: the inverse of `order`.
+
+    >>> order = torch.tensor([2, 0, 1])
+    >>> permute_rows(torch.tensor([5, 6, 7]), order, order.argsort())
+    tensor([7, 5, 6])
+    """
+    found: Tensor = Permutation.apply(values, order, back)
+    return found
+
+
+class Permutation(torch.autograd.Function):
+    """Rows in another order; the gradient is put back by the inverse."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(values: Tensor, order: Tensor, back: Tensor) -> Tensor:
+        """Reorder."""
+        return values.index_select(0, order)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+        """Keep both orders."""
+        ctx.save_for_backward(*inputs[1:])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        """Put the gradient back; this has a gradient in turn."""
+        order, back = ctx.saved_tensors
+        return permute_rows(grad, back, order), None, None
 
 
 def last_valid(outputs: Tensor, lengths: Tensor | None) -> Tensor:

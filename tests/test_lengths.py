@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 import torch
 
-from rnnzoo.lengths import last_valid, length_mask, reverse_padded
+from rnnzoo.lengths import last_valid, length_mask, permute_rows, reverse_padded, zero_padding
 
 torch.set_num_threads(1)
 
@@ -84,3 +84,31 @@ def test_gradients_reach_valid_steps_only():
     last_valid(outputs, torch.tensor([0, 1, 3])).sum().backward()
     assert outputs.grad is not None
     assert outputs.grad.squeeze(2).tolist() == [[0, 0, 0], [1, 0, 0], [0, 0, 1]]
+
+
+@batches
+def test_zero_padding_clears_whatever_stands_there_and_lets_no_gradient_through(steps, lengths):
+    rows = torch.tensor(lengths)
+    inputs = numbered(2, steps, 3)
+    mask = length_mask(rows, steps).unsqueeze(-1)
+    spoilt = torch.where(mask, inputs, torch.nan).requires_grad_()
+    cleared = zero_padding(spoilt, rows)
+    assert torch.equal(cleared, inputs * mask)
+    (gradient,) = torch.autograd.grad(cleared.sum(), spoilt)
+    assert torch.equal(gradient, mask.expand_as(inputs).float())
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*deprecated")
+def test_a_traced_program_clears_the_padding_of_other_lengths():
+    inputs = numbered(2, 3, 2)
+    traced = torch.jit.trace(zero_padding, (inputs, torch.tensor([3, 3])))
+    rows = torch.tensor([1, 2])
+    assert torch.equal(traced(inputs, rows), zero_padding(inputs, rows))
+
+
+def test_rows_in_another_order_have_gradients_of_any_order():
+    order = torch.tensor([2, 0, 1])
+    values = torch.randn(3, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.equal(permute_rows(values, order, order.argsort()), values[order])
+    torch.autograd.gradcheck(lambda x: permute_rows(x, order, order.argsort()) ** 2, values)
+    torch.autograd.gradgradcheck(lambda x: permute_rows(x, order, order.argsort()) ** 2, values)

@@ -18,6 +18,7 @@ from torch import Tensor
 from rnnzoo.backends import reference
 from rnnzoo.backends.form import Form, examine, signature
 from rnnzoo.backends.graphs import replay
+from rnnzoo.backends.groups import run_in_groups
 from rnnzoo.backends.kernels import Kernel, Kernels, bind
 from rnnzoo.backends.product import Product
 from rnnzoo.cells.base import Cell, GatedCell, StagedCell
@@ -48,12 +49,18 @@ def run(cell: Cell, inputs: Tensor, lengths: Tensor | None, state: State | None)
         return inputs.new_zeros(batch_size, steps, cell.output_size), state
     if torch.compiler.is_compiling():  # a program that is traced wants plain operations
         return reference.run(cell, inputs, lengths, state)
+    inputs = zero_padding(inputs, lengths)  # whatever stands there must not reach the gates
+    return run_in_groups(partial(run_together, cell), inputs, lengths, state)
+
+
+def run_together(cell: StagedCell, inputs: Tensor, lengths: Tensor | None, state: State) -> tuple[Tensor, State]:
+    """Run all rows at once, whatever their lengths; the padding is zero, and no axis is empty."""
+    steps = inputs.shape[1]
     mask = None
     full = steps  # steps at which no row is padding
     if lengths is not None:
         full = 0 if lengths.is_cuda else min(steps, int(lengths.min()))  # a GPU is not waited for
     if lengths is not None and full < steps:
-        inputs = zero_padding(inputs, lengths)  # whatever stands there must not reach the gates
         mask = length_mask(lengths, steps).t().contiguous()  # [T, B]
     source = inputs.transpose(0, 1).contiguous()  # [T, B, I]
     affine = affine_projection(cell)

@@ -7,11 +7,13 @@ persistent kernels too). Here the padding is computed and thrown away: outputs o
 from __future__ import annotations
 
 import warnings
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rnnzoo.backends.groups import run_in_groups
 from rnnzoo.cells.base import Cell, HiddenState
 from rnnzoo.cells.elman import ElmanCell, IdentityElmanCell, ReluElmanCell
 from rnnzoo.cells.gru import GRUCell
@@ -39,6 +41,11 @@ def run(cell: Cell, inputs: Tensor, lengths: Tensor | None, state: State | None)
     if steps == 0 or batch_size == 0:
         return inputs.new_zeros(batch_size, steps, cell.output_size), state
     inputs = zero_padding(inputs, lengths)  # whatever stands there must not reach the gates
+    return run_in_groups(partial(run_dense, cell), inputs, lengths, state)
+
+
+def run_dense(cell: Cell, inputs: Tensor, lengths: Tensor | None, state: State) -> tuple[Tensor, State]:
+    """Run all rows at once, whatever their lengths; the padding is zero."""
     if isinstance(cell, LSTMCell):
         return run_lstm(cell, inputs, lengths, state)
     hidden = state.hidden.unsqueeze(0)  # [1, B, H]
