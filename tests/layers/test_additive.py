@@ -47,7 +47,7 @@ def test_pairs_are_never_all_held(monkeypatch):
     monkeypatch.setitem(additive.BLOCKS, "cpu", 2 * 5 * 6 * 3)
     made = []
     squash = additive.squashed
-    monkeypatch.setattr(additive, "squashed", lambda q, k: made.append(squash(q, k)) or made[-1])
+    monkeypatch.setattr(additive, "squashed", lambda *each: made.append(squash(*each)) or made[-1])
     arguments = problem(8, 5, 6)
     found = additive_scores(*arguments)
     assert [len(block) for block in made] == [2, 2, 2, 2]
