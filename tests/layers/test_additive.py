@@ -23,12 +23,13 @@ def problem(rows, steps, places, size=3, dtype=torch.float64):
 @pytest.mark.parametrize(
     ("rows", "steps", "places"), [(7, 1, 4), (7, 2, 2), (1, 3, 1), (5, 0, 4), (5, 4, 0), (0, 2, 2)]
 )
-def test_equals_the_formula(monkeypatch, block, rows, steps, places):
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)  # by tanh, by a sigmoid
+def test_equals_the_formula(monkeypatch, block, rows, steps, places, dtype):
     monkeypatch.setitem(additive.BLOCKS, "cpu", block)
-    arguments = problem(rows, steps, places)
+    arguments = problem(rows, steps, places, dtype=dtype)
     found, expected = additive_scores(*arguments), plain(*arguments)
     torch.testing.assert_close(found, expected)
-    weights = torch.randn(expected.shape, dtype=torch.float64)
+    weights = torch.randn(expected.shape, dtype=dtype)
     ours = torch.autograd.grad((found * weights).sum(), arguments)
     theirs = torch.autograd.grad((expected * weights).sum(), arguments)
     for got, wanted in zip(ours, theirs, strict=True):
