@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from rnnzoo.backends import reference
+from rnnzoo.backends.base import backend
 from rnnzoo.backends.form import Form, examine, signature
 from rnnzoo.backends.graphs import replay
 from rnnzoo.backends.groups import run_in_groups
@@ -36,20 +37,16 @@ def refusal(cell: Cell) -> str:
     return "" if isinstance(cell, StagedCell) else f"{type(cell).__name__} is no StagedCell"
 
 
-def run(cell: Cell, inputs: Tensor, lengths: Tensor | None, state: State | None) -> tuple[Tensor, State]:
-    """Run a cell over right-padded sequences; see `rnnzoo.backends.reference.run`.
+@backend
+def run(cell: Cell, inputs: Tensor, lengths: Tensor | None, state: State) -> tuple[Tensor, State]:
+    """Run a cell over right-padded sequences.
 
     Raises:
         RuntimeError: in a second backward pass through the first (``create_graph``), whose gradient there is not.
     """
     assert isinstance(cell, StagedCell)
-    batch_size, steps, _ = inputs.shape
-    state = cell.initial_state(batch_size) if state is None else state
-    if steps == 0 or batch_size == 0:
-        return inputs.new_zeros(batch_size, steps, cell.output_size), state
     if torch.compiler.is_compiling():  # a program that is traced wants plain operations
         return reference.run(cell, inputs, lengths, state)
-    inputs = zero_padding(inputs, lengths)  # whatever stands there must not reach the gates
     return run_in_groups(partial(run_together, cell), inputs, lengths, state)
 
 

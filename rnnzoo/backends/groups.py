@@ -16,10 +16,10 @@ FEWEST_ROWS = 16  # in a group: a product with fewer takes longer for each
 FIXED_ROWS = 5  # a step of so many rows takes as long as what it takes for any number of them (by measurement)
 WORTH = 0.92  # share of the steps of the whole batch below which groups are worth their trouble
 
-Run = Callable[[Tensor, Tensor | None, State], tuple[Tensor, State]]
+Dense = Callable[[Tensor, Tensor | None, State], tuple[Tensor, State]]
 
 
-def run_in_groups(run: Run, inputs: Tensor, lengths: Tensor | None, state: State) -> tuple[Tensor, State]:
+def run_in_groups(run: Dense, inputs: Tensor, lengths: Tensor | None, state: State) -> tuple[Tensor, State]:
     """Run rows of about equal length together, where that is faster; the result is that of all rows at once.
 
     Args:

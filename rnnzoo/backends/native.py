@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rnnzoo.backends.base import backend
 from rnnzoo.backends.groups import run_in_groups
 from rnnzoo.cells.base import Cell, HiddenState
 from rnnzoo.cells.elman import ElmanCell, IdentityElmanCell, ReluElmanCell
@@ -34,13 +35,9 @@ def refusal(cell: Cell) -> str:
     return f"torch has no kernel for {type(cell).__name__}"
 
 
-def run(cell: Cell, inputs: Tensor, lengths: Tensor | None, state: State | None) -> tuple[Tensor, State]:
-    """Run a cell over right-padded sequences with torch's kernels; see `rnnzoo.backends.reference.run`."""
-    batch_size, steps, _ = inputs.shape
-    state = cell.initial_state(batch_size) if state is None else state
-    if steps == 0 or batch_size == 0:
-        return inputs.new_zeros(batch_size, steps, cell.output_size), state
-    inputs = zero_padding(inputs, lengths)  # whatever stands there must not reach the gates
+@backend
+def run(cell: Cell, inputs: Tensor, lengths: Tensor | None, state: State) -> tuple[Tensor, State]:
+    """Run a cell over right-padded sequences with torch's kernels."""
     return run_in_groups(partial(run_dense, cell), inputs, lengths, state)
 
 

@@ -17,11 +17,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from rnnzoo.backends.base import backend
 from rnnzoo.backends.form import signature, unobserved, with_parameters
 from rnnzoo.backends.kernels import Kernel, bind, differentiate, leaf
 from rnnzoo.backends.recurrence import has_kernel, in_blocks, recur, recur_back
 from rnnzoo.cells.base import Cell, LinearCell, wide
-from rnnzoo.lengths import length_mask, zero_padding
+from rnnzoo.lengths import length_mask
 from rnnzoo.state import State
 
 PART_NUMBERS = 2**18  # numbers of one coefficient in a part: 1 MiB in float32
@@ -34,8 +35,9 @@ def refusal(cell: Cell) -> str:
     return "" if isinstance(cell, LinearCell) else f"{type(cell).__name__} is no LinearCell"
 
 
-def run(cell: Cell, inputs: Tensor, lengths: Tensor | None, state: State | None) -> tuple[Tensor, State]:
-    """Run a cell over right-padded sequences; see `rnnzoo.backends.reference.run`.
+@backend
+def run(cell: Cell, inputs: Tensor, lengths: Tensor | None, state: State) -> tuple[Tensor, State]:
+    """Run a cell over right-padded sequences.
 
     The hidden state is kept in float32 or wider, whatever the type of the inputs.
 
@@ -43,13 +45,8 @@ def run(cell: Cell, inputs: Tensor, lengths: Tensor | None, state: State | None)
         RuntimeError: in a second backward pass through the first (``create_graph``), whose gradient there is not.
     """
     assert isinstance(cell, LinearCell)
-    batch_size, steps, _ = inputs.shape
-    state = cell.initial_state(batch_size) if state is None else state
-    if steps == 0 or batch_size == 0:
-        return inputs.new_zeros(batch_size, steps, cell.output_size), state
-    inputs = zero_padding(inputs, lengths)  # whatever stands there must not reach the gates
     projected, state = cell.project_sequence(inputs, lengths, state)  # [B, T, P]
-    mask = None if lengths is None else length_mask(lengths, steps).reshape(-1, 1)
+    mask = None if lengths is None else length_mask(lengths, inputs.shape[1]).reshape(-1, 1)
     if torch.compiler.is_compiling():
         outputs, hidden = traced(Pieces(cell, (), mask), projected, cell.unpack(state))
         return outputs, cell.pack(hidden, state)

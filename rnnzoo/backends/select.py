@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from torch import Tensor
 
 from rnnzoo.backends import BACKENDS, fused, native, scan
+from rnnzoo.backends.base import Backend
 from rnnzoo.backends.kernels import can_compile
 from rnnzoo.cells.base import Cell
 from rnnzoo.cells.gru import GRUCell
 from rnnzoo.errors import InputError, unknown_name
-from rnnzoo.state import State
-
-
-class Run(Protocol):
-    """What a backend is."""
-
-    def __call__(self, cell: Cell, inputs: Tensor, lengths: Tensor | None, state: State | None) -> tuple[Tensor, State]:
-        """Run `cell` over `inputs`; see `rnnzoo.backends.reference.run`."""
-        ...
 
 
 class Choice(NamedTuple):
     """A backend, by name and as a function, with the reason for it."""
 
     name: str
-    run: Run
+    run: Backend
     reason: str
 
 

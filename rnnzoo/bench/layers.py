@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from rnnzoo.backends import fused, reference, scan, select
+from rnnzoo.backends import fused, reference, scan
+from rnnzoo.backends.base import Backend
 from rnnzoo.bench.measure import Call, Comparison, Contest, Row, Setting, Task, run_contest
 from rnnzoo.cells import CELLS, make_cell
 from rnnzoo.cells.base import Cell
@@ -150,7 +151,7 @@ def one_step(work: str, setting: Setting) -> list[Row]:
     return run_contest("step", Contest(work, calls, (Comparison("step", "nn.LSTM", 0.4),), flops), setting)
 
 
-def there_and_back(cell: Cell, run: select.Run, inputs: Tensor) -> None:
+def there_and_back(cell: Cell, run: Backend, inputs: Tensor) -> None:
     """Run a cell, and differentiate the sum of its outputs."""
     outputs, _ = run(cell, inputs, None, None)
     outputs.backward(torch.ones_like(outputs))
