@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from torch import Tensor
+
+BATCHES_BETWEEN_LOOKS = 20  # at the clock: all processes have to agree
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -52,43 +55,74 @@ def moved(path: str, folder: str) -> str:
 
 
 class LastCheckpoint(Checkpoint):
-    """A checkpoint of all finished epochs, ``last.ckpt``, with the state of the random generators.
+    """A checkpoint from which a training goes on as if it had never stopped, ``last.ckpt``.
 
-    It is written when the next epoch begins or the training ends: at the end of an epoch, where Lightning writes its
-    own, schedulers that watch a metric have yet to take their step. A training that is resumed from it goes on as if it
-    had never stopped: on as many processes, with no worker that draws random numbers, and but for kernels that were
-    compiled meanwhile, which round otherwise.
+    It is written between epochs, every few minutes within one, and when the training ends. To what Lightning stores it
+    adds the random generators of all processes and the place in the data; and it comes later than Lightning's own, for
+    at the end of an epoch, schedulers that watch a metric have yet to take their step. The same weights come out: on as
+    many processes, if no worker draws random numbers, and but for kernels that were compiled meanwhile, which round
+    otherwise. Metrics of the training split are those of the rest of the epoch.
 
     Args:
         folder: where it goes.
+        seconds: time between two of them within an epoch.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, seconds: float = 600) -> None:
         self.path = folder / "last.ckpt"
+        self.seconds = seconds
+        self._written = time.monotonic()
         self._random: list[dict[str, Any]] = []  # of each process, until training goes on
         self._between = False  # whether a checkpoint is being written at the beginning of an epoch
+        self._resumed = False  # whether the first epoch goes on from a checkpoint
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Set the generators as they were, if this goes on from a checkpoint: getting here draws numbers too."""
+        if len(self._random) == trainer.world_size:  # other processes get numbers of their own
+            set_random_state(self._random[trainer.global_rank])
+        self._resumed = len(self._random) > 0
+        self._random = []
+        self._written = time.monotonic()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Set the generators as they were, if this goes on from a checkpoint; else write one of the epochs before."""
-        if self._random:
-            if len(self._random) == trainer.world_size:  # other processes get numbers of their own
-                set_random_state(self._random[trainer.global_rank])
-            self._random = []
-        elif trainer.current_epoch > 0:
+        """Write a checkpoint of the epochs before."""
+        if trainer.current_epoch > 0 and not self._resumed:
             self._between = True
-            trainer.save_checkpoint(self.path)
+            self._write(trainer)
             self._between = False
+        self._resumed = False
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Write a checkpoint if it is time to, and nothing is left of this batch but what is in it."""
+        loop = trainer.fit_loop.epoch_loop
+        asked = (batch_idx + 1) % BATCHES_BETWEEN_LOOKS == 0 and not loop.batch_progress.is_last_batch
+        if asked and (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+            late = time.monotonic() - self._written >= self.seconds
+            if trainer.strategy.reduce_boolean_decision(late, all=False):
+                self._write(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the checkpoint of all epochs."""
-        trainer.save_checkpoint(self.path)
+        """Write the last checkpoint."""
+        self._write(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Take back that Lightning has counted the epoch that begins: it would count as one that was broken off."""
-        if self._between:
-            counts = checkpoint["loops"]["fit_loop"]["epoch_progress"]
-            counts["total"]["ready"] -= 1
-            counts["current"]["ready"] -= 1
+        """Store the place in the data, and make Lightning's counts those of a training that stands between batches."""
+        loop = checkpoint["loops"]["fit_loop"]
+        epochs, batches = loop["epoch_progress"], loop["epoch_loop.batch_progress"]
+        done = batches["current"]["ready"]
+        state = checkpoint["callbacks"][self.state_key]
+        if self._between:  # the epoch that begins is counted, and would be taken for one that was broken off
+            shift(epochs, "ready")
+        elif epochs["current"]["completed"] == epochs["current"]["ready"] and 0 < done < trainer.num_training_batches:
+            # The training ended within an epoch, which is counted as one that was finished.
+            shift(epochs, "processed", "completed")
+            shift(batches, "completed")
+            loop["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
+            checkpoint["epoch"] -= 1
+        within = epochs["current"]["completed"] < epochs["current"]["ready"]
+        state["place"] = [checkpoint["epoch"], done if within else 0]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the generators of all processes, as plain numbers and tensors."""
@@ -98,9 +132,26 @@ class LastCheckpoint(Checkpoint):
             torch.distributed.all_gather_object(states, random_state())
         return {"random": states}
 
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Tell the data where the training goes on."""
+        resume_at = getattr(trainer.datamodule, "resume_at", None)  # type: ignore[attr-defined]
+        if resume_at is not None:
+            resume_at(*checkpoint["callbacks"][self.state_key]["place"])
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keep the state of the generators until the first epoch begins, since getting there draws numbers too."""
+        """Keep the state of the generators until the training goes on."""
         self._random = list(state_dict["random"])
+
+    def _write(self, trainer: Trainer) -> None:
+        trainer.save_checkpoint(self.path)
+        self._written = time.monotonic()
+
+
+def shift(progress: dict[str, dict[str, int]], *counts: str) -> None:
+    """Take one off each of some counts of Lightning's progress."""
+    for part in ("total", "current"):
+        for count in counts:
+            progress[part][count] -= 1
 
 
 def random_state() -> dict[str, Any]:

@@ -35,6 +35,10 @@ class Throughput(Callback):
         self._started = 0.0
         self._batch_started = 0.0
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock: a training that is resumed within an epoch does not come to its start."""
+        self._started = self._batch_started = time.perf_counter()
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start a new count."""
         self._epoch_items, self._epoch_seconds, self._started = 0, 0.0, time.perf_counter()

@@ -28,7 +28,7 @@ side: metric (mean ± deviation over seeds), items per second, parameters, peak 
 validation metric; the test metric is what to report.
 
 The same command again goes on where it was left: runs that are finished are not trained again, one that was
-interrupted goes on from its last finished epoch.
+interrupted goes on from its last checkpoint.
 
   --cells A,B,...    cells that `rnnzoo cells` lists
   --seeds N          seeds 1 to N (default 1)

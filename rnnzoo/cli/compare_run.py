@@ -41,7 +41,7 @@ def train(plan: Plan, cell: str, seed: int, place: Path) -> str:
     """Train one run as `rnnzoo fit` does, in a process of its own; return what it failed with, or nothing.
 
     Its epochs are shown, and all it prints goes into a log beside the folder. A folder without a report is what an
-    interrupted run left: it goes on from its last finished epoch, with the time that was left to it.
+    interrupted run left: it goes on from its last checkpoint, with the time that was left to it.
     """
     resumed = can_resume(place)
     if resumed:
@@ -73,7 +73,7 @@ def train(plan: Plan, cell: str, seed: int, place: Path) -> str:
 
 
 def can_resume(place: Path) -> bool:
-    """Return whether there is a run that finished an epoch and left a checkpoint that can be read."""
+    """Return whether there is a run that left a checkpoint that can be read."""
     from rnnzoo.cli.resume import find_interrupted
 
     try:

@@ -46,6 +46,7 @@ def quiet_lightning() -> None:
         ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
         ".*Trying to infer the `batch_size`.*",
         ".*recommended to use `self.log.*sync_dist=True.*",
+        ".*resuming from a checkpoint that ended before the epoch ended.*",  # the data begin where it ended
     ):
         warnings.filterwarnings("ignore", message=message)
 
@@ -130,8 +131,8 @@ class ZooCLI(LightningCLI):
     def _loggers(self) -> list[Logger]:
         assert self.run_folder is not None
         place: dict[str, Any] = {"save_dir": self.run_folder.parent, "name": self.run_folder.name, "version": ""}
-        epochs = 0 if self.resumed is None else self.resumed.epochs
-        loggers: list[Logger] = [ContinuedCSVLogger(epochs=epochs, **place)]
+        steps = 0 if self.resumed is None else self.resumed.steps
+        loggers: list[Logger] = [ContinuedCSVLogger(steps=steps, **place)]
         if find_spec("tensorboard") or find_spec("tensorboardX"):
             loggers.append(TensorBoardLogger(**place))
         return loggers

@@ -37,9 +37,9 @@ options, in any order:
   --seed_everything N      the seed of weights and dropout (default 1); that of splits and order is --data.seed
   --import FILE            run your own Python first, such as a file with cells of your own; may be repeated
   --run_dir FOLDER         the run folder; a new one, runs/RECIPE/TIME by default
-  --resume FOLDER          go on with an interrupted run, from its last finished epoch, as if it had never stopped;
-                           with a higher --trainer.max_epochs, train a finished one longer; --data and --trainer
-                           options may be given anew
+  --resume FOLDER          go on with an interrupted run as if it had never stopped, from its last checkpoint (one
+                           between epochs, and every ten minutes within); with a higher --trainer.max_epochs, train a
+                           finished one longer; --data and --trainer options may be given anew
   --print_config           print the whole configuration and stop
   --model.help             what the arguments of the recipe's model are; --data.help likewise
   --help                   this text
@@ -175,7 +175,7 @@ def fit_and_report(cli: ZooCLI, folder: Path, *, title: str, command: list[str])
         trainer.fit(model, datamodule=data)
         return
     if cli.resumed is not None:
-        cli.resumed.check(model, trainer.max_epochs)
+        cli.resumed.check(model, epochs=trainer.max_epochs, steps=trainer.max_steps)
     if trainer.is_global_zero:
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / "config.yaml", f"{TITLE}{title}\n{cli.resolved()}")
@@ -198,7 +198,7 @@ def fit_and_report(cli: ZooCLI, folder: Path, *, title: str, command: list[str])
 def leave(folder: Path) -> None:
     """Leave a run that broke off: say how to go on with it, or remove what is of no use."""
     if (folder / "checkpoints" / "last.ckpt").is_file():
-        print(f"\nto go on from the last finished epoch: rnnzoo fit --resume {shlex.quote(str(folder))}", flush=True)
+        print(f"\nto go on from the last checkpoint: rnnzoo fit --resume {shlex.quote(str(folder))}", flush=True)
     elif not list(folder.glob("checkpoints/*.ckpt")):
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -25,8 +25,9 @@ class Interrupted:
         folder: its folder.
         title: the recipe it is a run of.
         config: its configuration.
-        checkpoint: that of all finished epochs.
-        epochs: how many those are.
+        checkpoint: the last one.
+        epochs: finished epochs that are in it.
+        steps: optimizer steps that are in it.
     """
 
     folder: Path
@@ -34,24 +35,27 @@ class Interrupted:
     config: Path
     checkpoint: Path
     epochs: int
+    steps: int
 
-    def check(self, model: LightningModule, epochs: int | None) -> None:
+    def check(self, model: LightningModule, *, epochs: int | None, steps: int) -> None:
         """See that there is something left to train, and that it is the same model; nothing is changed before this.
 
         Args:
             model: the model that was built anew.
-            epochs: how many there are to be, if that is limited.
+            epochs: how many there are to be, if that is limited; None and -1 are no limit.
+            steps: likewise.
 
         Raises:
             InputError: if not.
         """
         where = f"--resume {self.folder}"
-        if epochs is not None and 0 <= epochs <= self.epochs and (self.folder / "report.json").is_file():
+        ended = 0 <= (-1 if epochs is None else epochs) <= self.epochs or 0 <= steps <= self.steps
+        if ended and (self.folder / "report.json").is_file():
             raise InputError(
                 where,
-                expected="a run with epochs left to train",
-                got=f"one that finished all {self.epochs}",
-                fix=f"give a higher --trainer.max_epochs than {self.epochs}",
+                expected="a run with something left to train",
+                got=f"one that is finished after {self.epochs} epochs, {self.steps} steps",
+                fix="give a higher --trainer.max_epochs or --trainer.max_steps",
             )
         stored = read_checkpoint(self.checkpoint)["state_dict"]
         shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
@@ -78,10 +82,11 @@ def find_interrupted(folder: Path) -> Interrupted:
         raise InputError(where, expected="a run folder, with the config.yaml of its run", got="none")
     if not checkpoint.is_file():
         fix = f"train anew: rnnzoo fit {config}"
-        raise InputError(where, expected="a run that finished an epoch (checkpoints/last.ckpt)", got="none", fix=fix)
+        raise InputError(where, expected="a run that came to a checkpoint (checkpoints/last.ckpt)", got="none", fix=fix)
     first = config.read_text(encoding="utf-8").partition("\n")[0]
     title = first.removeprefix(TITLE) if first.startswith(TITLE) else folder.name
-    return Interrupted(folder, title, config, checkpoint, int(read_checkpoint(checkpoint)["epoch"]))
+    stored = read_checkpoint(checkpoint)
+    return Interrupted(folder, title, config, checkpoint, int(stored["epoch"]), int(stored["global_step"]))
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -94,7 +99,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
     try:
         found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        found["epoch"], found["state_dict"]
+        found["epoch"], found["global_step"], found["state_dict"]
     except (OSError, RuntimeError, UnpicklingError, EOFError, KeyError) as error:
         fix = f"train anew: rnnzoo fit {path.parents[1] / 'config.yaml'}"
         raise InputError(str(path), expected="a checkpoint", got="a file that is damaged", fix=fix) from error
@@ -102,16 +107,16 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 class ContinuedCSVLogger(CSVLogger):
-    """Lightning's CSV logger, but the rows of earlier epochs stay; it would remove them.
+    """Lightning's CSV logger, but the rows of earlier steps stay; it would remove them.
 
     Args:
-        epochs: epochs that a checkpoint contains; rows of later ones are made again.
+        steps: optimizer steps that a checkpoint contains; rows of later ones are made again.
         place: arguments of Lightning's logger.
     """
 
-    def __init__(self, *, epochs: int, **place: Any) -> None:
+    def __init__(self, *, steps: int, **place: Any) -> None:
         super().__init__(**place)
-        self.epochs = epochs
+        self.steps = steps
 
     @property
     @rank_zero_experiment
@@ -124,9 +129,9 @@ class ContinuedCSVLogger(CSVLogger):
         lines = text.splitlines()
         header, *rows = list(csv.reader(lines)) or [[]]
         writer = super().experiment
-        if "epoch" in header:
-            place = header.index("epoch")
-            kept = [line for line, row in zip(lines[1:], rows, strict=True) if int(row[place]) < self.epochs]
+        if "step" in header:
+            place = header.index("step")
+            kept = [line for line, row in zip(lines[1:], rows, strict=True) if int(row[place]) < self.steps]
             write_whole(path, "\n".join([lines[0], *kept]) + "\n")
             writer.metrics_keys = header
         return writer

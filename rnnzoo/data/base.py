@@ -16,7 +16,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from rnnzoo.data.readers import Row
-from rnnzoo.data.sampler import LengthBucketSampler
+from rnnzoo.data.sampler import EpochSampler, LengthBucketSampler
 from rnnzoo.data.sources import SPLITS, Files, dataset_rows, file_rows, find_files, fingerprint, hub_revision, load_hub
 from rnnzoo.data.synthetic import SYNTHETIC, SyntheticTask
 from rnnzoo.errors import InputError, did_you_mean, unknown_name
@@ -138,6 +138,7 @@ class ZooData(LightningDataModule):
         self.limit = limit
         self.num_workers = num_workers
         self.seed = seed
+        self._resumed_at: tuple[int, int] | None = None  # epoch and batch at which a training begins
         self.for_testing = False  # data that a trained model never saw: files whose names say nothing are test data
         self._raw: dict[str, datasets.Dataset] | None = None
         self._encoded: dict[str, EncodedDataset] = {}
@@ -226,7 +227,16 @@ class ZooData(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """Return shuffled batches, other ones each epoch."""
-        return self._loader("train")
+        loader = self._loader("train")
+        place = self._resumed_at
+        if place is not None and self.trainer is not None and self.trainer.current_epoch <= place[0]:
+            assert isinstance(loader.batch_sampler, EpochSampler)
+            loader.batch_sampler.begin(*place)  # now, for workers fetch batches before Lightning tells them the epoch
+        return loader
+
+    def resume_at(self, epoch: int, batch: int) -> None:
+        """Let the training that is resumed next begin at a batch of an epoch."""
+        self._resumed_at = (epoch, batch)
 
     def val_dataloader(self) -> DataLoader:
         """Return the validation split, every sample once."""

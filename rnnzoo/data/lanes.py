@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import datasets
 import numpy as np
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
+from rnnzoo.data.sampler import EpochSampler
 from rnnzoo.processors.base import Row
 
 SHORTEST = 5  # steps of a chunk of varied length
@@ -84,7 +85,7 @@ class TokenStream(Dataset[Row]):
         return Span(start, min(start + self.chunk_length, len(self.tokens)), begins=place == 0)
 
 
-class LaneSampler(Sampler[list[Span]]):
+class LaneSampler(EpochSampler[Span]):
     """Chunks of lanes that are read side by side: a pure function of seed, epoch, rank and number of processes.
 
     The stream is cut into lanes of equal length (or one token less), so no token is left out. A process reads lanes
@@ -118,6 +119,7 @@ class LaneSampler(Sampler[list[Span]]):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
+        super().__init__()
         bounds = np.arange(lanes + 1) * length // lanes
         own = -(-lanes // world_size)
         self.lanes = [(rank * own + place) % lanes for place in range(own)]
@@ -127,18 +129,9 @@ class LaneSampler(Sampler[list[Span]]):
         self.vary = vary
         self.anew = anew
         self.seed = seed
-        self.epoch = 0
 
-    @property
-    def sampler(self) -> LaneSampler:
-        """Itself: Lightning calls `set_epoch` on the sampler inside a batch sampler, and on nothing else."""
-        return self
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose chunk lengths are used."""
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[list[Span]]:
+    def picked(self) -> Iterator[list[Span]]:
+        """Pick the spans of the batches of this process."""
         start = 0
         random = np.random.default_rng([self.seed, self.epoch, 1, *self.lanes[:1]])
         for size in self.sizes():
@@ -155,12 +148,16 @@ class LaneSampler(Sampler[list[Span]]):
         return len(self.sizes())
 
     def sizes(self) -> list[int]:
-        """Return the steps of each chunk of this epoch; the last may reach past the end."""
+        """Return the steps of each chunk of this epoch, as many in every epoch; the last may reach past the end.
+
+        Lightning counts batches once: in an epoch with fewer of them it would never come to the validation.
+        """
         if not self.vary:
             return [self.chunk_length] * -(-self.steps // self.chunk_length)
         random = np.random.default_rng([self.seed, self.epoch])
-        found: list[int] = []
-        while sum(found) < self.steps:
-            usual = self.chunk_length / 2 if random.random() < HALF else self.chunk_length
-            found.append(max(SHORTEST, int(random.normal(usual, SPREAD))))
+        count = max(1, round(self.steps / max(SHORTEST, (1 - HALF / 2) * self.chunk_length)))
+        usual = np.where(random.random(count) < HALF, self.chunk_length / 2, self.chunk_length)
+        drawn = np.maximum(SHORTEST, random.normal(usual, SPREAD))
+        ends = np.round(drawn.cumsum() * (self.steps / drawn.sum())).astype(int)
+        found: list[int] = np.diff(ends, prepend=0).tolist()
         return found

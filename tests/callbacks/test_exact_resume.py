@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import shutil
@@ -13,6 +14,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule
 
+from rnnzoo.callbacks import exact_resume
 from rnnzoo.callbacks.exact_resume import BestCheckpoint, LastCheckpoint, random_state, set_random_state
 from rnnzoo.cli.engine import ZooCLI
 from rnnzoo.recipes import find_recipe
@@ -30,7 +32,7 @@ CASES = {
     "plateau": ["many_to_many/hidden_markov", "--model.hidden_size=6", *PLATEAU, "--model.optimizer.lr=0.3"],
     "steps": ["many_to_one/topic_chains", "--model.hidden_size=6", *STEPS, "--trainer.accumulate_grad_batches=2"],
     "stream": ["next_step/markov_text", "--model.hidden_size=6", "--data.vary_chunks=true", "--data.begin_anew=0.3"],
-    "translator": ["encoder_decoder/dates", "--model.hidden_size=6"],
+    "translator": ["encoder_decoder/dates", "--model.hidden_size=6", "--data.batch_size=16"],
     "average": ["many_to_many/hidden_markov", "--model.hidden_size=6", *AVERAGE, "--model.optimizer.lr=0.3"],
     "early stop": ["many_to_many/hidden_markov", "--model.hidden_size=6", *STOP, "--model.optimizer.lr=0.3"],
 }
@@ -41,13 +43,14 @@ class KilledError(Exception):
 
 
 class KillIn(Callback):
-    """Break off within an epoch."""
+    """Break off within an epoch, after so many batches."""
 
-    def __init__(self, epoch):
+    def __init__(self, epoch, batches):
         self.epoch = epoch
+        self.batches = batches
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        if trainer.current_epoch == self.epoch:
+        if trainer.current_epoch == self.epoch and batch_idx + 1 == self.batches:
             raise KilledError
 
 
@@ -56,7 +59,7 @@ def train(folder, options, *, kill=None, checkpoint=None):
     args = [f"--config={find_recipe(recipe).path}", f"--trainer.max_epochs={EPOCHS}", *SMALL, *more]
     cli = ZooCLI(args, run_folder=folder)
     if kill is not None:
-        cli.trainer.callbacks.insert(0, KillIn(kill))
+        cli.trainer.callbacks.insert(0, KillIn(*kill))
     cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
     return cli
 
@@ -66,16 +69,23 @@ def best_of(cli):
     return best
 
 
+@pytest.mark.parametrize("within", [False, True], ids=["between epochs", "within one"])
 @pytest.mark.parametrize("name", CASES)
-def test_a_killed_training_that_goes_on_is_the_whole_one(tmp_path, name):
+def test_a_killed_training_that_goes_on_is_the_whole_one(tmp_path, monkeypatch, name, within):
     whole = train(tmp_path / "whole", CASES[name])
+    if within:  # as if every batch took minutes
+        monkeypatch.setattr(exact_resume, "BATCHES_BETWEEN_LOOKS", 1)
+        monkeypatch.setattr(exact_resume.time, "monotonic", itertools.count(step=1000).__next__)
     with pytest.raises(KilledError):
-        train(tmp_path / "part", CASES[name], kill=2)
+        train(tmp_path / "part", CASES[name], kill=(2, 2 if within else 1))
+    monkeypatch.undo()
     shutil.move(tmp_path / "part", tmp_path / "moved")
     random.seed(5)
     np.random.seed(5)
     checkpoint = tmp_path / "moved" / "checkpoints" / "last.ckpt"
-    assert torch.load(checkpoint, weights_only=True)["epoch"] == 2
+    stored = torch.load(checkpoint, weights_only=True)
+    accumulated = 2 if "--trainer.accumulate_grad_batches=2" in CASES[name] else 1
+    assert stored["callbacks"]["LastCheckpoint"]["place"] == [2, 1 if within and accumulated == 1 else 0]
     resumed = train(tmp_path / "moved", CASES[name], checkpoint=checkpoint)
     assert resumed.trainer.global_step == whole.trainer.global_step
     assert resumed.trainer.current_epoch == whole.trainer.current_epoch
@@ -90,6 +100,33 @@ def test_a_killed_training_that_goes_on_is_the_whole_one(tmp_path, name):
     assert best[0] == best[1]
     assert len(resumed.throughput.batch_rates) == len(whole.throughput.batch_rates)
     assert (resumed.throughput.epochs_before, whole.throughput.epochs_before) == ([2], [])
+    assert resumed.throughput.seconds < 100
+
+
+@pytest.mark.parametrize("steps", [5, 6])
+def test_a_training_that_ended_within_an_epoch_goes_on_there(tmp_path, steps):
+    options = [*CASES["tagger"], "--data.batch_size=16"]  # 4 batches an epoch
+    whole = train(tmp_path / "whole", options)
+    part = train(tmp_path / "part", [*options, f"--trainer.max_steps={steps}"])
+    assert (whole.trainer.global_step, part.trainer.global_step) == (16, steps)
+    checkpoint = tmp_path / "part" / "checkpoints" / "last.ckpt"
+    stored = torch.load(checkpoint, weights_only=True)
+    assert (stored["epoch"], stored["callbacks"]["LastCheckpoint"]["place"]) == (1, [1, steps - 4])
+    resumed = train(tmp_path / "part", options, checkpoint=checkpoint)
+    assert resumed.trainer.global_step == 16
+    for key, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[key]), key
+
+
+@pytest.mark.slow
+def test_workers_fetch_the_batches_of_the_epoch_that_is_resumed(tmp_path):
+    options = [*CASES["tagger"], "--data.num_workers=2"]
+    whole = train(tmp_path / "whole", options)
+    with pytest.raises(KilledError):
+        train(tmp_path / "part", options, kill=(2, 1))
+    resumed = train(tmp_path / "part", options, checkpoint=tmp_path / "part" / "checkpoints" / "last.ckpt")
+    for key, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[key]), key
 
 
 def test_a_finished_training_may_go_on_for_longer(tmp_path):
@@ -122,6 +159,7 @@ def test_another_number_of_processes_takes_no_state_of_the_generators(tmp_path):
         world_size, global_rank, current_epoch = 1, 0, 0
 
     before = torch.get_rng_state()
+    last.on_train_start(Trainer(), LightningModule())
     last.on_train_epoch_start(Trainer(), LightningModule())
     assert torch.equal(torch.get_rng_state(), before)
     assert not list(tmp_path.iterdir())

@@ -251,7 +251,7 @@ def test_a_finished_run_that_is_trained_for_longer_has_one_report_and_all_rows(r
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "expected a run with epochs left to train, got one that finished all 2; give a higher"),
+        ([], "expected a run with something left to train, got one that is finished after 2 epochs, 8 steps"),
         (["--model.hidden_size", "9"], "expected --data and --trainer options at most beside it"),
         (["hidden_markov"], "got hidden_markov; for another model begin a new run"),
         (["--run_dir", "other"], "got other; for another model"),
@@ -272,7 +272,7 @@ def test_what_is_no_run_or_is_damaged_does_not_go_on(run_folder, tmp_path, capsy
     assert "expected a run folder, with the config.yaml of its run, got none" in capsys.readouterr().err
     shutil.copy(run_folder / "config.yaml", tmp_path)
     assert main(["fit", "--resume", str(tmp_path)]) == 2
-    assert "expected a run that finished an epoch (checkpoints/last.ckpt), got none" in capsys.readouterr().err
+    assert "expected a run that came to a checkpoint (checkpoints/last.ckpt), got none" in capsys.readouterr().err
     (tmp_path / "checkpoints").mkdir()
     for damaged in (b"", b"PK", (run_folder / "checkpoints" / "last.ckpt").read_bytes()[:-99]):
         (tmp_path / "checkpoints" / "last.ckpt").write_bytes(damaged)
@@ -288,7 +288,7 @@ def test_an_interrupted_run_says_how_to_go_on(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr("rnnzoo.cli.evaluation.load_best", broken)
     assert main(["fit", *SMALL, "many_to_many/hidden_markov", "--run_dir", str(folder)]) == 2
-    assert f"to go on from the last finished epoch: rnnzoo fit --resume {folder}" in capsys.readouterr().out
+    assert f"to go on from the last checkpoint: rnnzoo fit --resume {folder}" in capsys.readouterr().out
     monkeypatch.undo()
     assert main(["fit", "--resume", str(folder)]) == 0  # all epochs are there, the report is not
     assert json.loads((folder / "report.json").read_text())["training"]["epochs"] == 2

@@ -98,6 +98,20 @@ def test_chunks_of_varied_length_are_another_each_epoch_and_the_same_on_all_proc
     assert abs(usual.mean() - 70) < 1
     assert abs(usual.std() - 5) < 0.5
     assert 0.02 < (found <= 52).mean() < 0.09
+    assert {len(sizes(epoch)) for epoch in range(20)} == {round(10000 / (0.975 * 70))}
+
+
+@pytest.mark.parametrize("length", [1, 7, 30, 400])
+def test_varied_chunks_are_as_many_in_each_epoch_and_hold_every_token_once(length):
+    sampler = LaneSampler(length, lanes=1, chunk_length=8, vary=True)
+    counts = set()
+    for epoch in range(5):
+        sampler.set_epoch(epoch)
+        spans = [span for batch in sampler for span in batch]
+        assert [place for span in spans for place in range(span.start, span.stop)] == list(range(length))
+        assert len(spans) == len(sampler)
+        counts.add(len(spans))
+    assert len(counts) == 1
 
 
 def test_varied_chunks_say_their_length_over_the_usual():

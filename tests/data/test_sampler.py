@@ -107,6 +107,21 @@ def test_padded_tokens_stay_within_the_limit(shuffle, limit):
         assert len(batch) == 1 or len(batch) * longest <= limit
 
 
+@pytest.mark.parametrize(("count", "limit"), [(1, 9), (5, 12), (60, 40), (3000, 300), (3000, 45)])
+@pytest.mark.parametrize("world", [1, 2])
+def test_each_epoch_has_as_many_batches_of_limited_size(count, limit, world):
+    lengths = np.random.default_rng(count).integers(1, 40, count)
+    sampler = LengthBucketSampler(lengths, max_tokens=limit, shuffle=True, world_size=world)
+    counts = set()
+    for epoch in range(12):
+        sampler.set_epoch(epoch)
+        batches = sampler.batches()
+        assert sorted(sample for batch in batches for sample in batch) == list(range(count))
+        assert all(len(batch) == 1 or len(batch) * lengths[batch].max() <= limit for batch in batches)
+        counts.add((len(batches), len(sampler), len(list(sampler))))
+    assert len(counts) == 1
+
+
 def test_max_tokens_takes_the_place_of_batch_size():
     sampler = LengthBucketSampler([2] * 10, batch_size=1, max_tokens=10, shuffle=False)
     assert [len(batch) for batch in sampler] == [5, 5]
