@@ -249,11 +249,15 @@ def walk(job: Job, keep: bool, *tensors: Tensor) -> list[Tensor]:
     before = fields_by_step(job, state, histories, steps)
     moved = [buffer.unbind() for buffer in histories]
     multiplied = operand_lists(job, operands, moved)
-    # Products are made in memory that is still in the cache, and what is kept of them goes elsewhere with the rest.
-    kept = [given.source.new_empty(steps, rows, len(each.weight), dtype=each.weight.dtype) for each in layouts if keep]
-    put = [buffer.unbind() for buffer in (*kept, *separate)]
+    put = [buffer.unbind() for buffer in separate]
     blocks: list[Tensor] = []
+    kept: list[Tensor] = []
     for chunk in chunks:
+        # Products are made in memory that is still in the cache; what is kept of them is written elsewhere, into rooms
+        # of one chunk, for memory of all steps would be asked of the system, and its pages made, in each run.
+        rooms = [each.room(len(chunk)) for each in layouts] if keep else []
+        kept += rooms
+        keeping = [room.unbind() for room in rooms]
         block = job.projected(given, chunk, project)
         if keep and job.affine and not form.additive:
             blocks.append(block)
@@ -268,7 +272,8 @@ def walk(job: Job, keep: bool, *tensors: Tensor) -> list[Tensor]:
             valid = job.valid(given, step)
             job.call(
                 "forward", at, *bias, *products, *fields, *given.parameters, *valid,
-                *(buffer[step] for buffer in put), *(buffer[step + 1] for buffer in moved),
+                *(room[step - chunk.start] for room in keeping), *(buffer[step] for buffer in put),
+                *(buffer[step + 1] for buffer in moved),
                 masked=len(valid) > 0,
             )  # fmt: skip
     job.bound.clear()
@@ -389,7 +394,7 @@ def operand_lists(job: Job, operands: Sequence[Tensor], moved: Sequence[Sequence
 
 def read_kept(
     job: Job, given: Arguments, chunks: Sequence[range], kept: Iterator[Tensor]
-) -> tuple[list[Tensor | None], list[Sequence[Tensor]]]:
+) -> tuple[list[Tensor | None], list[list[Tensor]]]:
     """Return the projected inputs of each chunk (None for an additive cell) and what is kept by product and step."""
     blocks: list[Tensor | None] = []
     for chunk in chunks:
@@ -397,7 +402,11 @@ def read_kept(
             blocks.append(None)
         else:
             blocks.append(next(kept) if job.affine else given.source[chunk.start : chunk.stop])
-    return blocks, [buffer.unbind() for buffer in kept]
+    products: list[list[Tensor]] = [[] for _ in given.weights]
+    for _ in chunks:
+        for steps in products:
+            steps += next(kept).unbind()
+    return blocks, products
 
 
 def add_product(total: Tensor, grads: Tensor, operands: Tensor, dtype: torch.dtype | None) -> None:

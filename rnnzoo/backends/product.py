@@ -37,6 +37,10 @@ class Product:
         self._forward: Any = None
         self._backward: Any = None
 
+    def room(self, steps: int) -> Tensor:
+        """Return room for the products of some steps: [S, B, P]."""
+        return self.weight.new_empty(steps, self.rows, len(self.weight))
+
     def forward(self, operand: Tensor) -> Tensor:
         """Return a Wᵀ: [B, K] → [B, P]."""
         operand = operand.to(self.weight.dtype)
