@@ -20,7 +20,7 @@ from rnnzoo.cli.engine import ZooCLI
 from rnnzoo.recipes import find_recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of Lightning, about small data
-EPOCHS = 4
+EPOCHS = 3
 PLATEAU = ["--model.lr_scheduler=torch.optim.lr_scheduler.ReduceLROnPlateau", "--model.lr_scheduler.patience=0"]
 STEPS = ["--model.lr_scheduler=torch.optim.lr_scheduler.StepLR", "--model.lr_scheduler.step_size=1"]
 QUICK = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.limit_val_batches=3"]
@@ -36,6 +36,8 @@ CASES = {
     "average": ["many_to_many/hidden_markov", "--model.hidden_size=6", *AVERAGE, "--model.optimizer.lr=0.3"],
     "early stop": ["many_to_many/hidden_markov", "--model.hidden_size=6", *STOP, "--model.optimizer.lr=0.3"],
 }
+
+QUICK_ONES, SLOW = ("tagger", "stream", "average"), pytest.mark.slow
 
 
 class KilledError(Exception):
@@ -69,8 +71,11 @@ def best_of(cli):
     return best
 
 
-@pytest.mark.parametrize("within", [False, True], ids=["between epochs", "within one"])
-@pytest.mark.parametrize("name", CASES)
+BETWEEN = [pytest.param(name, False, id=f"{name} between epochs") for name in CASES]
+WITHIN = [pytest.param(name, True, id=f"{name} within one", marks=() if name in QUICK_ONES else SLOW) for name in CASES]
+
+
+@pytest.mark.parametrize(("name", "within"), BETWEEN + WITHIN)
 def test_a_killed_training_that_goes_on_is_the_whole_one(tmp_path, monkeypatch, name, within):
     whole = train(tmp_path / "whole", CASES[name])
     if within:  # as if every batch took minutes
@@ -108,12 +113,12 @@ def test_a_training_that_ended_within_an_epoch_goes_on_there(tmp_path, steps):
     options = [*CASES["tagger"], "--data.batch_size=16"]  # 4 batches an epoch
     whole = train(tmp_path / "whole", options)
     part = train(tmp_path / "part", [*options, f"--trainer.max_steps={steps}"])
-    assert (whole.trainer.global_step, part.trainer.global_step) == (16, steps)
+    assert (whole.trainer.global_step, part.trainer.global_step) == (12, steps)
     checkpoint = tmp_path / "part" / "checkpoints" / "last.ckpt"
     stored = torch.load(checkpoint, weights_only=True)
     assert (stored["epoch"], stored["callbacks"]["LastCheckpoint"]["place"]) == (1, [1, steps - 4])
     resumed = train(tmp_path / "part", options, checkpoint=checkpoint)
-    assert resumed.trainer.global_step == 16
+    assert resumed.trainer.global_step == 12
     for key, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[key]), key
 
