@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,10 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rnnzoo.cells.base import StagedCell
+from rnnzoo.cells.base import StagedCell, view_of
 from rnnzoo.state import State, flatten, map_state, unflatten
 
-PLAIN = (int, float, str, bool, type(None))
+MODULE_OWN = frozenset(vars(nn.Module())) - {"training"}  # parameters, buffers, hooks: looked at apart, or never
+SCALES = (0.1, 1.0, 10.0, 100.0, 1000.0)  # of the sums on which a cell is tried
+ROWS = 8  # tried at once
 
 
 @dataclass(frozen=True)
@@ -43,27 +44,53 @@ class Form:
 def signature(cell: nn.Module) -> tuple[Any, ...]:
     """Return what tells two cells apart whose steps are different programs; equal ones may share compiled code.
 
-    Constants of a cell belong into buffers: of a plain tensor the shape alone is looked at, for it may be a parameter
-    that was dropped out.
+    Parameters count by name and shape, buffers and other tensors by what they are, for compiled code holds them, and
+    all other attributes by value.
     """
-    plain = tuple((name, value) for name, value in vars(cell).items() if isinstance(value, PLAIN) or callable(value))
-    tensors = [*cell._parameters.items(), *((name, value) for name, value in vars(cell).items() if is_tensor(value))]
-    shapes = tuple((name, tuple(value.shape)) for name, value in sorted(tensors) if value is not None)
-    buffers = tuple((name, id(value)) for name, value in cell._buffers.items())  # compiled code holds the very tensor
-    inner = tuple(signature(child) for child in cell._modules.values() if child is not None)
+    plain = tuple((name, frozen(value)) for name, value in vars(cell).items() if name not in MODULE_OWN)
+    shapes = tuple((name, tuple(value.shape)) for name, value in cell._parameters.items() if value is not None)
+    buffers = tuple((name, frozen(value)) for name, value in cell._buffers.items())
+    inner = tuple((name, signature(child)) for name, child in cell._modules.items() if child is not None)
     return (type(cell), plain, shapes, buffers, inner)
 
 
-def is_tensor(value: object) -> bool:
-    """Return whether an attribute is a tensor: the dropped weight of a view is no parameter."""
-    return isinstance(value, Tensor)
+class Same:
+    """Something that equals itself alone, for keys; it lives as long as the key does.
+
+    Args:
+        value: anything.
+    """
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Same) and self.value is other.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+
+def frozen(value: Any) -> Any:
+    """Return an attribute as a part of a key: containers by what is in them, what cannot be hashed by what it is."""
+    if isinstance(value, list | tuple):
+        return (type(value), tuple(map(frozen, value)))
+    if isinstance(value, dict):
+        return (type(value), tuple((frozen(key), frozen(inner)) for key, inner in value.items()))
+    if isinstance(value, Tensor):
+        return Same(value)
+    try:
+        hash(value)
+    except TypeError:
+        return frozenset(map(frozen, value)) if isinstance(value, set) else Same(value)
+    return (type(value), value)
 
 
 def with_parameters(cell: Any, values: dict[str, Tensor]) -> Any:
     """Return a view of `cell` in which the parameters of the given (dotted) names are other tensors."""
     if not values:
         return cell
-    view = copy.copy(cell)
+    view = view_of(cell)
     own = {name: value for name, value in values.items() if "." not in name}
     view._parameters = {name: value for name, value in cell._parameters.items() if name not in own}
     view._modules = dict(cell._modules)
@@ -106,23 +133,32 @@ def examine(cell: StagedCell, projected_size: int, state: State) -> Form:
         fields = [draw(2, *field.shape[1:]).requires_grad_() for field in flatten(state)]
         state = unflatten(state, fields)
         projected = draw(2, projected_size)
-        operands, products, output, after = run_step(cell, projected, state)
+        view, leaves = on_trial(cell)
+        operands, products, output, after = run_step(view, projected, state)
         after_fields = flatten(after)
         places = tuple(place_of(operand, fields) for operand in operands)
         constant = tuple(new is old for new, old in zip(after_fields, fields, strict=True))
-        names = [name for name, _ in cell.named_parameters()]
-        values = [value.detach().requires_grad_() for value in cell.parameters()]  # frozen ones too
-        cut = detached_step(with_parameters(cell, dict(zip(names, values, strict=True))), projected, state, products)
-        found = torch.autograd.grad(cut, values, allow_unused=True) if cut.requires_grad else [None] * len(values)
-    parameters = tuple(name for name, gradient in zip(names, found, strict=True) if gradient is not None)
+        cut = detached_step(view, projected, state, products)
+        used = torch.autograd.grad(cut, list(leaves.values()), allow_unused=True) if cut.requires_grad else []
+    parameters = tuple(name for name, gradient in zip(leaves, used, strict=False) if gradient is not None)
     return Form(
         operands=places,
         output=place_of(output, after_fields),
         constant=constant,
-        additive=is_additive(cell, places, projected, products, state),
+        additive=is_additive(cell, places, projected_size, state),
         parameters=parameters,
         template=map_state(lambda field: field.detach()[:0], state),
     )
+
+
+def on_trial(cell: Any) -> tuple[Any, dict[str, Tensor]]:
+    """Return a view of a cell with copies of its parameters, and these by name: frozen ones want gradients too.
+
+    What was made in inference mode cannot be differentiated; its copies can.
+    """
+    leaves = {name: value.detach().clone().requires_grad_() for name, value in cell.named_parameters()}
+    buffers = {name: value.clone() for name, value in cell.named_buffers() if value.is_inference()}
+    return with_parameters(cell, {**leaves, **buffers}), leaves
 
 
 @contextmanager
@@ -131,7 +167,8 @@ def unobserved() -> Iterator[None]:
 
     Checkpointing does, and finds other ones when it runs the same again, for a cell is examined once.
     """
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(lambda value: value, lambda value: value):
+    hooks = torch.autograd.graph.saved_tensors_hooks(lambda value: value, lambda value: value)
+    with torch.inference_mode(False), torch.enable_grad(), hooks:  # inference mode would find no gradient, for good
         yield
 
 
@@ -149,14 +186,23 @@ def place_of(value: Tensor, fields: Sequence[Tensor]) -> int | None:
 
 
 @torch.no_grad()
-def is_additive(
-    cell: StagedCell, places: tuple[int | None, ...], projected: Tensor, products: Sequence[Tensor], state: State
-) -> bool:
-    """Return whether combine(x, p, s) is combine(x + p, 0, s)."""
-    if len(products) != 1 or places[0] is None or products[0].shape != projected.shape:
+def is_additive(cell: StagedCell, places: tuple[int | None, ...], projected_size: int, state: State) -> bool:
+    """Return whether combine(x, p, s) is combine(x + p, 0, s), as far as random numbers of several sizes show."""
+    weights = cell.product_weights()
+    if len(weights) != 1 or places[0] is None or len(weights[0]) != projected_size:
         return False
-    product = products[0]
-    apart = cell.combine(projected, (product,), state)
-    summed = cell.combine(projected + product, (torch.zeros_like(product),), state)
-    pairs = zip(flatten(apart), flatten(summed), strict=True)
-    return all(torch.allclose(one, other, rtol=1e-4, atol=1e-5) for one, other in pairs)
+    first = flatten(state)[0]
+    generator = torch.Generator().manual_seed(1)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(first.device, first.dtype)
+
+    for scale in SCALES:
+        tried = map_state(lambda field: draw(ROWS, *field.shape[1:]), state)
+        projected, product = (scale * draw(ROWS, projected_size) for _ in range(2))
+        apart = cell.combine(projected, (product,), tried)
+        summed = cell.combine(projected + product, (torch.zeros_like(product),), tried)
+        for one, other in zip(flatten(apart), flatten(summed), strict=True):
+            if not torch.allclose(one, other, rtol=1e-4, atol=1e-5, equal_nan=True):
+                return False
+    return True

@@ -9,7 +9,9 @@ happens between the products.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
+from operator import and_, gt
 from typing import Any, NamedTuple
 
 import torch
@@ -67,6 +69,10 @@ def run_together(cell: StagedCell, inputs: Tensor, lengths: Tensor | None, state
     if mark not in _forms:
         _forms[mark] = examine(cell, source.shape[-1] if affine is None else len(affine[0]), state)
     form = _forms[mark]
+    wanted = tuple(field.requires_grad for field in flatten(state))
+    if any(map(and_, form.constant, wanted)):  # the gradient of what is handed on comes from each step
+        form = replace(form, constant=tuple(map(gt, form.constant, wanted)))
+        mark = (mark, form.constant)
     own = dict(cell.named_parameters())
     parameters = [own[name] for name in form.parameters]
     cell_type = next(iter(own.values())).dtype

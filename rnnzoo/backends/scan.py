@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from rnnzoo.backends.base import backend
-from rnnzoo.backends.form import signature, unobserved, with_parameters
+from rnnzoo.backends.form import on_trial, signature, unobserved, with_parameters
 from rnnzoo.backends.kernels import Kernel, bind, differentiate, leaf
 from rnnzoo.backends.recurrence import has_kernel, in_blocks, recur, recur_back
 from rnnzoo.cells.base import Cell, LinearCell, wide
@@ -162,7 +162,7 @@ class ScanFunction(torch.autograd.Function):
         """Scan; keep x and h."""
         batch_size, steps, _ = projected.shape
         x = projected.contiguous().flatten(0, 1)  # [B·T, P]
-        initial = initial.to(wide(initial.dtype))
+        initial = initial.to(wide(torch.promote_types(initial.dtype, projected.dtype)))
         h = initial.new_empty(len(x), initial.shape[1])  # [B·T, N]
         first = initial[:1]
         sample = pieces.output(pieces.cell, x[:1], first, None)
@@ -276,7 +276,7 @@ def cut(batch_size: int, steps: int, size: int) -> list[Part]:
 def traced(pieces: Pieces, projected: Tensor, initial: Tensor) -> tuple[Tensor, Tensor]:
     """Do as `ScanFunction` in plain operations, which `torch.export` and `torch.compile` can follow."""
     x, shape = projected.flatten(0, 1), projected.shape[:2]
-    initial = initial.to(wide(initial.dtype))
+    initial = initial.to(wide(torch.promote_types(initial.dtype, projected.dtype)))
     a, b = (each.to(initial.dtype) for each in pieces.gates(pieces.cell, x, pieces.mask))  # [B·T, N] each
     hidden = in_blocks(a.unflatten(0, shape), b.unflatten(0, shape), initial)  # [B, T, N]
     y = pieces.output(pieces.cell, x, hidden.flatten(0, 1), pieces.mask)
@@ -293,16 +293,15 @@ def used_parameters(cell: LinearCell, projected: Tensor) -> tuple[str, ...]:
     """Return the names of the parameters that `coefficients` and `readout` use, found by trying."""
     mark = signature(cell)
     if mark not in _used:
-        names, values = zip(*cell.named_parameters(), strict=True)
         with unobserved(), torch.autocast(projected.device.type, enabled=False):
-            leaves = [leaf(value) for value in values]
-            view = with_parameters(cell, dict(zip(names, leaves, strict=True)))
-            x = leaf(torch.zeros_like(projected[:1, 0], dtype=leaves[0].dtype))  # [1, P]
+            view, leaves = on_trial(cell)
+            dtype = next(iter(leaves.values())).dtype
+            x = torch.zeros(1, projected.shape[-1], device=projected.device, dtype=dtype, requires_grad=True)  # [1, P]
             a, b = view.coefficients(x)
             results = [a, b, view.readout(x, torch.zeros_like(b))]
             results = [each for each in results if each.requires_grad]
             found = torch.autograd.grad(
-                results, leaves, [torch.zeros_like(each) for each in results], allow_unused=True
+                results, list(leaves.values()), [torch.zeros_like(each) for each in results], allow_unused=True
             )
-        _used[mark] = tuple(name for name, value in zip(names, found, strict=True) if value is not None)
+        _used[mark] = tuple(name for name, value in zip(leaves, found, strict=True) if value is not None)
     return _used[mark]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from rnnzoo.errors import InputError, did_you_mean
 from rnnzoo.state import State
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 class HiddenState(NamedTuple):
@@ -209,6 +211,16 @@ class GatedLinearCell(LinearCell, ABC):
     def readout(self, projected: Tensor, hidden: Tensor) -> Tensor:
         """Return h in the type of the inputs."""
         return hidden.to(projected.dtype)
+
+
+def view_of(module: ModuleT) -> ModuleT:
+    """Return another object with all that a module has, of which one attribute or the other may then be changed.
+
+    `copy.copy` would do, but modules with parametrized weights refuse it.
+    """
+    view = module.__class__.__new__(module.__class__)
+    view.__dict__.update(module.__dict__)
+    return view
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:

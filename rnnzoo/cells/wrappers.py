@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from abc import ABC
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -11,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rnnzoo.cells.base import Cell, StagedCell
+from rnnzoo.cells.base import Cell, StagedCell, view_of
 from rnnzoo.errors import InputError, did_you_mean
 from rnnzoo.state import State
 
@@ -227,13 +226,17 @@ def drop_weights(cell: Cell, dropout: float) -> Any:
         cell: a cell with ``recurrent_weight``, or one inside wrappers.
         dropout: share of the weights that are dropped.
 
+    Raises:
+        InputError: if that weight is no parameter but computed from others.
+
     Source: Merity, Keskar & Socher 2018, "Regularizing and Optimizing LSTM Language Models".
     """
-    view: Any = copy.copy(cell)
+    view: Any = view_of(cell)
     if isinstance(cell, Wrapper):
         view._modules = {**cell._modules, "cell": drop_weights(cell.cell, dropout)}
         return view
-    view._parameters = dict(cell._parameters)  # a copied module shares this dict with the original
-    weight = view._parameters.pop("recurrent_weight")
-    view.recurrent_weight = F.dropout(weight, dropout)
+    weight = cell._parameters.get("recurrent_weight")
+    if weight is None:
+        raise InputError("weight_drop", expected="a plain parameter", got="a parametrized recurrent_weight")
+    view._parameters = {**cell._parameters, "recurrent_weight": F.dropout(weight, dropout)}  # not those of the cell
     return view

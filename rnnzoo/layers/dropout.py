@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-from typing import TypeVar
-
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-ModuleT = TypeVar("ModuleT", bound=nn.Module)
+from rnnzoo.cells.base import ModuleT, view_of
 
 
 def locked_dropout(inputs: Tensor, dropout: float, *, training: bool) -> Tensor:
@@ -40,6 +37,6 @@ def hold_masks(module: ModuleT) -> ModuleT:
     parts = {name: part if part is None else hold_masks(part) for name, part in module._modules.items()}
     if all(parts[name] is part for name, part in module._modules.items()):
         return module
-    view = copy.copy(module)
+    view = view_of(module)
     view._modules = parts
     return view

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import gzip
 import itertools
 import lzma
@@ -15,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rnnzoo.cells.base import view_of
 from rnnzoo.errors import InputError, unknown_name
 from rnnzoo.layers.recurrent import Recurrent
 from rnnzoo.lengths import last_valid, length_mask
@@ -80,7 +80,7 @@ class WordEmbedding(nn.Module):
         """Return a view of this table with one draw of `embedding_dropout`, for several calls on the same batch."""
         if not self.training or self.embedding_dropout == 0:
             return self
-        view = copy.copy(self)
+        view = view_of(self)
         view.rows = F.dropout(self.table.weight.new_ones(self.table.num_embeddings, 1), self.embedding_dropout)
         return view
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
@@ -16,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from rnnzoo.backends.graphs import replay
 from rnnzoo.backends.select import choose
 from rnnzoo.cells import make_cell
-from rnnzoo.cells.base import Cell
+from rnnzoo.cells.base import Cell, view_of
 from rnnzoo.cells.wrappers import DroppedState, RecurrentDropout, Wrapper, Zoneout, base_cell, drop_weights
 from rnnzoo.errors import InputError
 from rnnzoo.layers.dropout import locked_dropout
@@ -258,7 +257,7 @@ class Recurrent(nn.Module):
         """
         if not self.training or self.weight_drop == 0:
             return self
-        view: Recurrent = copy.copy(self)
+        view = view_of(self)
         dropped = nn.ModuleList(drop_weights(cell, self.weight_drop) for cell in self.cells)  # type: ignore[arg-type]
         view._modules = {**self._modules, "cells": dropped}
         view.weight_drop = 0.0
