@@ -31,7 +31,8 @@ class CellSummary:
 
     Args:
         cell: its name.
-        metrics: split → `Spread` of the selection metric.
+        metrics: split → `Spread` of the selection metric, of the runs in which it is a number.
+        undefined: split → in how many runs it is none, but infinite or undefined.
         speed: items per second while training, the median over batches: compiling, which comes once, is not in it.
         seconds: wall time of a run.
         epochs: that were trained, the last one perhaps in part.
@@ -43,6 +44,7 @@ class CellSummary:
 
     cell: str
     metrics: dict[str, Spread]
+    undefined: dict[str, int]
     speed: Spread | None
     seconds: Spread | None
     epochs: Spread | None
@@ -73,15 +75,18 @@ def summarise(
         values = [report["training"].get(name) for report in known]
         return spread([float(value) for value in values if value is not None])
 
-    metrics = {}
+    metrics, undefined = {}, {}
     for split in dict.fromkeys(split for report in known for split in report["metrics"]):
-        values = [report["metrics"].get(split, {}).get(metric, {}).get("value") for report in known]
+        values = [report["metrics"][split][metric]["value"] for report in known if has(report, split, metric)]
         found = spread([float(value) for value in values if value is not None])
         if found is not None:
             metrics[split] = found
+        if None in values:
+            undefined[split] = values.count(None)
     return CellSummary(
         cell=cell,
         metrics=metrics,
+        undefined=undefined,
         speed=over("steady_items_per_second") or over("items_per_second"),
         seconds=over("wall_seconds"),
         epochs=over("epochs"),
@@ -92,25 +97,58 @@ def summarise(
     )
 
 
-def order(summaries: Sequence[CellSummary], mode: str) -> list[CellSummary]:
-    """Return the cells from the best validation metric to the worst; those without any run last."""
-    sign = 1.0 if mode == "min" else -1.0
+def has(report: Mapping[str, Any], split: str, metric: str) -> bool:
+    """Return whether a report tells of a metric."""
+    return metric in report["metrics"].get(split, {})
 
-    def rank(summary: CellSummary) -> tuple[bool, float]:
-        found = summary.metrics.get("validation") or next(iter(summary.metrics.values()), None)
-        return (found is None, 0.0 if found is None else sign * found.mean)
+
+def splits_of(summaries: Sequence[CellSummary]) -> list[str]:
+    """Return the splits of which there are metrics, the one first by which cells are ordered."""
+    found = dict.fromkeys(split for each in summaries for split in (*each.metrics, *each.undefined))
+    return sorted(found, key="validation".__ne__)
+
+
+def order(summaries: Sequence[CellSummary], mode: str) -> list[CellSummary]:
+    """Return the cells from the best validation metric to the worst.
+
+    Below them are those of which a run has no such number, for its others alone would be chosen by their luck; those
+    without any come last.
+    """
+    sign = 1.0 if mode == "min" else -1.0
+    split = next(iter(splits_of(summaries)), "")
+
+    def rank(summary: CellSummary) -> tuple[bool, bool, float]:
+        found = summary.metrics.get(split)
+        return (found is None, split in summary.undefined, 0.0 if found is None else sign * found.mean)
 
     return sorted(summaries, key=rank)
 
 
+def undefined_notes(summaries: Sequence[CellSummary], metric: str) -> list[str]:
+    """Return a note on each cell and split in which a metric is no number in some run."""
+    notes = []
+    for each in summaries:
+        for split, count in each.undefined.items():
+            found = each.metrics.get(split)
+            runs = count + (found.count if found else 0)
+            rest = "; the mean is of the others" if found else ""
+            notes.append(
+                f"{each.cell}: {split} {metric} is no number (infinite or undefined) in {count} of {runs} runs{rest}"
+            )
+    return notes
+
+
 def rows(summaries: Sequence[CellSummary], metric: str) -> list[dict[str, str]]:
     """Return the table, a dict for each cell."""
-    splits = list(dict.fromkeys(split for summary in summaries for split in summary.metrics))
+    splits = splits_of(summaries)
     return [
         {
             "cell": summary.cell,
-            **{f"{split} {metric}": shown(summary.metrics.get(split)) for split in splits},
-            "runs": str(max((each.count for each in summary.metrics.values()), default=0)),
+            **{
+                f"{split} {metric}": shown(summary.metrics.get(split), summary.undefined.get(split, 0))
+                for split in splits
+            },
+            "runs": str(0 if summary.seconds is None else summary.seconds.count),
             "items/s": rounded(summary.speed),
             "parameters": "-" if summary.parameters is None else f"{summary.parameters:,}",
             "peak MiB": rounded(summary.memory),
@@ -122,11 +160,14 @@ def rows(summaries: Sequence[CellSummary], metric: str) -> list[dict[str, str]]:
     ]
 
 
-def shown(value: Spread | None) -> str:
-    """Return a metric as mean ± deviation."""
+def shown(value: Spread | None, undefined: int) -> str:
+    """Return a metric as mean ± deviation, with the number of runs where some have none."""
+    count = 0 if value is None else value.count
+    part = f" ({count} of {count + undefined})" if undefined else ""
     if value is None:
-        return "-"
-    return f"{value.mean:.4g}" if value.deviation is None else f"{value.mean:.4g} ± {value.deviation:.2g}"
+        return f"-{part}"
+    deviation = "" if value.deviation is None else f" ± {value.deviation:.2g}"
+    return f"{value.mean:.4g}{deviation}{part}"
 
 
 def rounded(value: Spread | None) -> str:

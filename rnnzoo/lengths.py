@@ -45,7 +45,7 @@ def reverse_padded(inputs: Tensor, lengths: Tensor | None) -> Tensor:
         return inputs.flip(1)
     rows, size = inputs.shape[:2]
     steps = torch.arange(size, device=inputs.device)  # [T]
-    mirrored = lengths.unsqueeze(1) - 1 - steps  # [B, T]
+    mirrored = lengths.clamp(max=size).unsqueeze(1) - 1 - steps  # [B, T]; a length above T would reach into other rows
     index = torch.where(mirrored >= 0, mirrored, steps)  # [B, T]
     index = (index + size * torch.arange(rows, device=inputs.device).unsqueeze(1)).flatten()  # [B · T]
     return permute_rows(inputs.flatten(0, 1), index, index).unflatten(0, (rows, size))

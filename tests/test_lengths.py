@@ -60,6 +60,11 @@ def test_without_lengths_all_steps_count(steps):
     assert torch.equal(last_valid(inputs, None), last_valid(inputs, full))
 
 
+def test_rows_are_never_mixed():
+    inputs, lengths = numbered(3, 2), torch.tensor([5, -1, 2])  # what no check saw, as on a GPU
+    assert reverse_padded(inputs, lengths).tolist() == [[2, 1], [3, 4], [6, 5]]
+
+
 def test_reverse_padded_works_on_token_ids():
     tokens = torch.tensor([[5, 6, 0], [7, 8, 9]])
     assert reverse_padded(tokens, torch.tensor([2, 3])).tolist() == [[6, 5, 0], [9, 8, 7]]

@@ -219,7 +219,7 @@ def headline(place: Path) -> str:
 def write(plan: Plan, folder: Path, title: str, errors: dict[tuple[str, int], str]) -> None:
     """Print the comparison and write it as JSON, Markdown and PNG."""
     from rnnzoo import plots
-    from rnnzoo.comparison import markdown, order, rows, summarise
+    from rnnzoo.comparison import markdown, order, rows, summarise, undefined_notes
 
     reports = {
         cell: {seed: read_report(place) for seed in plan.seeds if has_report(place := folder / cell / f"seed_{seed}")}
@@ -251,6 +251,7 @@ def write(plan: Plan, folder: Path, title: str, errors: dict[tuple[str, int], st
         f"items/s, median over batches: {known[0]['training']['item']}; {known[0]['training']['threads']} threads, "
         f"{known[0]['training']['device']}",
     ]
+    notes += undefined_notes(summaries, metric)
     show(table, as_json=False)
     print("\n".join(["", *notes, *failed]))
     title = f"Cells compared: {title}"

@@ -60,11 +60,15 @@ def run_lanes(
 
 
 def carry(layers: Recurrent, state: States) -> States:
-    """Return the state that the next chunk begins with: cut from its graph, in the weights' type, without masks."""
-    kind = next(layers.cells.parameters()).dtype
+    """Return the state that the next chunk begins with: cut from its graph, in the types of a first one, unmasked."""
+    first = without_masks(layers, layers.initial_state(1))
+    return map_state(lambda field, like: field.to(like.dtype), detach(without_masks(layers, state)), first)
+
+
+def without_masks(layers: Recurrent, state: States) -> States:
+    """Return a state without its dropout masks."""
     pairs = zip(layers.cells, state, strict=True)
-    inner = tuple(each.inner if isinstance(cell, RecurrentDropout) else each for cell, each in pairs)
-    return map_state(lambda field: field.to(kind), detach(inner))
+    return tuple(each.inner if isinstance(cell, RecurrentDropout) else each for cell, each in pairs)
 
 
 def resume(layers: Recurrent, carried: States) -> States:
@@ -75,5 +79,5 @@ def resume(layers: Recurrent, carried: States) -> States:
 
 def restore(layers: Recurrent, tensors: list[Tensor]) -> States:
     """Return the carried state whose tensors `flatten` gave."""
-    template = carry(layers, layers.initial_state(len(tensors[0])))
+    template = without_masks(layers, layers.initial_state(1))
     return map_state(lambda field, like: field.to(like), unflatten(template, tensors), template)

@@ -19,7 +19,7 @@ from rnnzoo.cells.base import Cell, view_of
 from rnnzoo.cells.wrappers import DroppedState, RecurrentDropout, Wrapper, Zoneout, base_cell, drop_weights
 from rnnzoo.errors import InputError
 from rnnzoo.layers.dropout import locked_dropout
-from rnnzoo.lengths import reverse_padded, zero_padding
+from rnnzoo.lengths import followed, reverse_padded, zero_padding
 from rnnzoo.state import State, flatten, map_state, unflatten
 
 States = tuple[State, ...]
@@ -159,14 +159,13 @@ class Recurrent(nn.Module):
             step (for the backward direction: after its first).
 
         Raises:
-            InputError: if the inputs are not [B, T, I].
+            InputError: if the inputs are not [B, T, I], or lengths not from 0 to T (a GPU is not asked).
         """
         if inputs.dim() != 3 or inputs.shape[-1] != self.input_size:
             raise InputError(
                 "inputs of Recurrent", expected=f"shape [B, T, {self.input_size}]", got=str(list(inputs.shape))
             )
-        if lengths is not None and lengths.shape != inputs.shape[:1]:
-            raise InputError("lengths of Recurrent", expected=f"shape [{len(inputs)}]", got=str(list(lengths.shape)))
+        check_lengths(lengths, inputs)
         state = self.initial_state(inputs.shape[0]) if state is None else state
         self._check_state(state, inputs.shape[0])
         cells = self.hold_masks().cells
@@ -372,6 +371,29 @@ class Recurrent(nn.Module):
                 "without recurrent dropout or zoneout",
                 got=str(other),
             )
+
+
+def check_lengths(lengths: Tensor | None, inputs: Tensor) -> None:
+    """See that lengths are one for each row of `inputs` [B, T, I], and none above T as far as that is free to see.
+
+    Raises:
+        InputError: naming the first row whose length cannot be.
+    """
+    if lengths is None:
+        return
+    where = "lengths of Recurrent"
+    if lengths.shape != inputs.shape[:1]:
+        raise InputError(where, expected=f"shape [{len(inputs)}]", got=str(list(lengths.shape)))
+    if lengths.is_floating_point() or lengths.is_complex():
+        raise InputError(where, expected="whole numbers", got=str(lengths.dtype))
+    if lengths.device.type != "cpu" or followed():
+        return
+    wrong = ((lengths < 0) | (lengths > inputs.shape[1])).nonzero()
+    if len(wrong):
+        row = int(wrong[0])
+        raise InputError(
+            where, expected=f"numbers from 0 to {inputs.shape[1]}", got=f"{int(lengths[row])} of row {row}"
+        )
 
 
 def learnable_fields(cell: Cell) -> list[str]:

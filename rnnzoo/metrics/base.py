@@ -58,13 +58,19 @@ class SampleMetric(ZooMetric):
         self.rows.append(self._empty())
         self.latest_sums = None
 
-    def sums(self) -> Tensor:
-        """Return the sums [K] over different samples, added in the order of their ids."""
-        rows = torch.cat(list(self.rows)) if isinstance(self.rows, list) else self.rows  # [N, 1 + K]
+    def all_rows(self) -> Tensor:
+        """Return the rows [N, 1 + K] as they came, of all processes once they are put together."""
+        return torch.cat(list(self.rows)) if isinstance(self.rows, list) else self.rows
+
+    def samples(self) -> Tensor:
+        """Return the numbers [S, K] of different samples, in the order of their ids."""
+        rows = self.all_rows()
         rows = rows[rows[:, 0].argsort(stable=True)]
-        first = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
-        first[1:] = rows[1:, 0] != rows[:-1, 0]
-        return rows[first][:, 1:].sum(0)
+        return rows[begins(rows[:, 0]), 1:]
+
+    def sums(self) -> Tensor:
+        """Return the sums [K] over different samples."""
+        return self.samples().sum(0)
 
     def compute(self) -> dict[str, Tensor]:
         """Return the values by name; the sums behind them, over all processes, stay in `latest_sums`."""
@@ -108,6 +114,13 @@ class MeanLoss(SampleMetric):
             "loss": f"mean loss per {self.item} in {self.unit}, without label smoothing and class weights; "
             f"a {self.item} whose label training never saw has no loss"
         }
+
+
+def begins(values: Tensor) -> Tensor:
+    """Return where sorted values [N] are others than before, as a mask [N]."""
+    found = torch.ones(len(values), dtype=torch.bool, device=values.device)
+    found[1:] = values[1:] != values[:-1]
+    return found
 
 
 def rows_of(values: Tensor) -> Tensor:

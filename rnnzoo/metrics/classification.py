@@ -8,7 +8,10 @@ import torch
 from torch import Tensor
 
 from rnnzoo.batches import IGNORED, UNSEEN
-from rnnzoo.metrics.base import SampleMetric, f1_values, percent, rows_of
+from rnnzoo.metrics.base import SampleMetric, begins, f1_values, percent, rows_of
+
+MIXING = (0x9E3779B1, 0x2545F4914F6CDD1D)  # odd, of many bits
+MARKS = 2**53  # as many whole numbers are exact in float64
 
 
 class ClassificationCounts(SampleMetric):
@@ -28,7 +31,8 @@ class ClassificationCounts(SampleMetric):
     """
 
     def __init__(self, *, labels: Sequence[str], item: str) -> None:
-        super().__init__(width=2)  # a place in the confusion matrix, and how often the sample is there
+        # What tells predictions of one sample apart, a place in the confusion matrix, how often the sample is there.
+        super().__init__(width=3)
         self.labels = list(labels)
         self.item = item
 
@@ -42,14 +46,22 @@ class ClassificationCounts(SampleMetric):
         samples = torch.arange(len(ids), device=ids.device).unsqueeze(1)  # [B, 1]
         places = (samples * cells + gold * classes + predicted)[valid]
         places, counts = places.unique(return_counts=True)  # [M]
-        self.update_rows(ids[places // cells], torch.stack([places % cells, counts], dim=1))
+        sample, place = places // cells, places % cells
+        marks = ((place + 1) * MIXING[0] + counts) * MIXING[1] % MARKS  # int64 wraps around, alike everywhere
+        marks = torch.zeros(len(ids), dtype=marks.dtype, device=marks.device).index_add_(0, sample, marks) % MARKS
+        self.update_rows(ids[sample], torch.stack([marks[sample], place, counts], dim=1))
 
     def sums(self) -> Tensor:
-        """Return the counts over different samples [(C + 1)·C]: gold classes, then unseen ones, by predicted."""
-        rows = torch.cat(list(self.rows)) if isinstance(self.rows, list) else self.rows  # [N, 3]
+        """Return the counts over different samples [(C + 1)·C]: gold classes, then unseen ones, by predicted.
+
+        Of a sample that came twice with other predictions (rounding differs between batches), one is kept.
+        """
         cells = (len(self.labels) + 1) * len(self.labels)
-        rows = torch.unique(rows, dim=0)  # a sample that came twice brought the same rows
-        return torch.zeros(cells, dtype=rows.dtype, device=rows.device).index_add_(0, rows[:, 1].long(), rows[:, 2])
+        rows = torch.unique(self.all_rows(), dim=0)  # [N, 4], by id, then by mark
+        first = begins(rows[:, 0])
+        kept = rows[:, 1] == rows[first, 1][first.cumsum(0) - 1]
+        places, counts = rows[kept, 2].long(), rows[kept, 3]
+        return torch.zeros(cells, dtype=rows.dtype, device=rows.device).index_add_(0, places, counts)
 
     def matrix(self) -> Tensor:
         """Return the counts [C + 1 gold, C predicted] of the latest `compute`; the last row is of unseen labels."""

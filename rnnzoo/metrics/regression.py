@@ -26,14 +26,28 @@ class RegressionError(SampleMetric):
         given = ~targets.isnan()
         targets = targets.nan_to_num()
         error = torch.where(given, predicted - targets, 0.0)
-        columns = [given.double(), error.abs(), error.square(), targets, targets.square()]
+        means = targets.sum(1, keepdim=True) / given.sum(1, keepdim=True).clamp(min=1)  # [B, 1]
+        deviation = torch.where(given, targets - means, 0.0)
+        columns = [given.double(), error.abs(), error.square(), targets, deviation.square()]
         self.update_rows(ids, torch.stack([column.sum(1) for column in columns], dim=1))
+
+    def sums(self) -> Tensor:
+        """Return number, absolute and squared errors, sum, and squared deviation from the mean of all targets [5].
+
+        The deviation is that within the samples and that of their means: squares of the numbers themselves would leave
+        no digits of numbers far from zero.
+        """
+        samples = self.samples()  # [S, 5]
+        sums = samples.sum(0)
+        count, total = samples[:, 0], samples[:, 3]
+        between = count * (total / count.clamp(min=1) - sums[3] / sums[0].clamp(min=1)).square()
+        return torch.cat([sums[:4], sums[4:] + between.sum()])
 
     def from_sums(self, sums: Tensor) -> dict[str, Tensor]:
         """Return the errors."""
-        count, absolute, squared, total, total_squared = sums
-        spread = total_squared - total.square() / count.clamp(min=1)
-        spread = torch.where(spread <= 1e-14 * total_squared, 0.0, spread)  # equal numbers, but for rounding
+        count, absolute, squared, total, spread = sums
+        rounding = 1e-14 * total / count.clamp(min=1)
+        spread = torch.where(spread <= count * rounding.square(), 0.0, spread)  # equal numbers, but for rounding
         return {
             "mae": ratio(absolute, count),
             "rmse": ratio(squared, count).sqrt(),

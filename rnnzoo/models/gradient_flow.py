@@ -192,7 +192,7 @@ def summarise_lags(norms: Tensor) -> LagCurve:
     per_step = None
     if reach > 1:
         both = norms[:, ~norms[reach - 1].isnan()]  # [K, B]
-        first, far = both[0].median(), both[reach - 1].median()
+        first, far = both[0].quantile(0.5), both[reach - 1].quantile(0.5)
         per_step = float((far / first) ** (1 / (reach - 1))) if first > 0 else None
     return LagCurve(median, low, high, rows[:reach].tolist(), per_step)
 

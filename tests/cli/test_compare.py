@@ -9,7 +9,7 @@ import pytest
 
 from rnnzoo.cli import compare, compare_run
 from rnnzoo.cli.main import main
-from rnnzoo.comparison import Spread, order, rows, spread, summarise
+from rnnzoo.comparison import Spread, order, rows, spread, summarise, undefined_notes
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of jsonargparse
 OPTIONS = [
@@ -51,6 +51,28 @@ def test_cells_are_ordered_by_validation_and_failed_ones_come_last():
     assert table[1]["test f1"] == "54 ± 7.1"
     assert (table[1]["runs"], table[1]["parameters"], table[1]["items/s"]) == ("2", "7", "10")
     assert (table[2]["validation f1"], table[2]["runs"]) == ("-", "0")
+
+
+def test_a_cell_of_which_a_run_has_no_metric_stands_below_the_others():
+    lost = report(0.0)
+    lost["metrics"]["validation"]["f1"]["value"] = None  # as the report writes inf and nan
+    found = [
+        summarise("a", {1: report(90.0), 2: lost, 3: report(90.0)}, {}, "f1"),
+        summarise("b", {}, {1: "out of memory"}, "f1"),
+        summarise("c", {1: report(70.0)}, {}, "f1"),
+        summarise("d", {1: lost}, {}, "f1"),
+    ]
+    for mode in ("max", "min"):
+        found = order(found, mode)
+        assert [each.cell for each in found][:2] == ["c", "a"]
+    table = {row["cell"]: row for row in rows(found, "f1")}
+    assert (table["a"]["validation f1"], table["a"]["runs"]) == ("90 ± 0 (2 of 3)", "3")
+    assert (table["d"]["validation f1"], table["d"]["runs"]) == ("- (0 of 1)", "1")
+    assert table["c"]["validation f1"] == "70"
+    assert undefined_notes(found, "f1") == [
+        "a: validation f1 is no number (infinite or undefined) in 1 of 3 runs; the mean is of the others",
+        "d: validation f1 is no number (infinite or undefined) in 1 of 1 runs",
+    ]
 
 
 @pytest.fixture

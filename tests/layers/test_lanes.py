@@ -122,6 +122,18 @@ def test_dropout_masks_of_the_state_are_drawn_anew_for_each_chunk():
     assert not torch.equal(first[0].mask, second[0].mask)
 
 
+@pytest.mark.parametrize("cell", ["lstm", "slstm", "mlstm", "rg_lru", "mingru", "lru", "qrnn"])
+def test_what_is_kept_in_more_digits_than_the_weights_stays_so(cell):
+    module = Recurrent(cell=cell, input_size=INPUT, hidden_size=H).bfloat16()
+    first = module.initial_state(B)
+    _, state = module(inputs().bfloat16())
+    carried = carry(module, state)
+    assert [field.dtype for field in flatten(carried)] == [field.dtype for field in flatten(first)]
+    assert all(torch.equal(*pair) for pair in zip(flatten(carried), flatten(state), strict=True))
+    back = restore(module, flatten(carried))
+    assert all(torch.equal(*pair) for pair in zip(flatten(back), flatten(carried), strict=True))
+
+
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_a_state_goes_into_a_list_of_tensors_and_back(cell, dropout):

@@ -422,6 +422,23 @@ def test_inputs_of_another_shape_are_refused(shape):
         Recurrent(input_size=I, hidden_size=H)(torch.zeros(shape))
 
 
+@pytest.mark.parametrize(
+    ("lengths", "expected"),
+    [
+        (torch.tensor([1, 2, T + 1, 0]), f"numbers from 0 to {T}, got {T + 1} of row 2"),
+        (torch.tensor([1, 2, T, -1]), f"numbers from 0 to {T}, got -1 of row 3"),
+        (torch.tensor([1, 2, T]), r"shape \[4\], got \[3\]"),
+        (torch.tensor([1.0, 2.0, 3.0, 0.0]), "whole numbers, got torch.float32"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_lengths_that_cannot_be_are_refused(bidirectional, lengths, expected):
+    layer = Recurrent(input_size=I, hidden_size=H, bidirectional=bidirectional)
+    with pytest.raises(InputError, match=f"lengths of Recurrent: expected {expected}"):
+        layer(torch.zeros(B, T, I), lengths)
+
+
 def test_single_steps_both_ways_are_refused():
     layer = Recurrent(input_size=I, hidden_size=H, bidirectional=True)
     with pytest.raises(InputError, match=r"Recurrent\.step: expected layers of one direction"):

@@ -346,6 +346,19 @@ def test_ignored_targets_are_left_out_whatever_was_predicted():
     assert values_of(metric) == {"accuracy": 0, "macro_f1": 0, "unseen_labels": 0}
 
 
+@pytest.mark.parametrize("swap", [False, True])
+def test_a_sample_that_was_predicted_otherwise_the_second_time_counts_once(swap):
+    first, second = torch.tensor([[0, 1, 1]]), torch.tensor([[0, 0, 1]])  # as of a batch padded to another length
+    metric, ids, gold = metrics.ClassificationCounts(labels=["a", "b"], item="frame"), torch.tensor([3]), first
+    for predicted in (second, first) if swap else (first, second):
+        metric.update(ids, predicted, gold)
+    assert metric.matrix().sum() == 3
+    again = metrics.ClassificationCounts(labels=["a", "b"], item="frame")
+    for predicted in (first, second) if swap else (second, first):
+        again.update(ids, predicted, gold)
+    assert metric.matrix().tolist() == again.matrix().tolist()
+
+
 def test_the_matrix_has_gold_rows_and_predicted_columns():
     metric = metrics.ClassificationCounts(labels=["a", "b"], item="text")
     metric.update(torch.arange(6), torch.tensor([0, 1, 1, 1, 0, 0]), torch.tensor([0, 0, 0, 1, UNSEEN, UNSEEN]))
@@ -378,14 +391,16 @@ def test_r2_of_constant_numbers_is_no_number(gold):
     assert math.isnan(found["r2"])
 
 
-def test_r2_of_numbers_far_from_zero():
+@pytest.mark.parametrize("shape", [(200,), (50, 4), (1, 200)], ids=str)
+@pytest.mark.parametrize("far", [0.0, 1e4, 1e8, 1e10])
+def test_r2_of_numbers_far_from_zero(far, shape):
     rng = random.Random(0)
-    gold = torch.tensor([1e4 + rng.gauss(0, 1) for _ in range(200)], dtype=torch.float64)
+    gold = torch.tensor([far + rng.gauss(0, 1) for _ in range(200)], dtype=torch.float64)
     predicted = gold + torch.tensor([rng.gauss(0, 0.5) for _ in range(200)], dtype=torch.float64)
     metric = metrics.RegressionError()
-    metric.update(torch.arange(200), predicted, gold)
+    metric.update(torch.arange(shape[0]), predicted.reshape(shape), gold.reshape(shape))
     expected = 1 - (predicted - gold).square().sum() / (gold - gold.mean()).square().sum()
-    assert values_of(metric)["r2"] == pytest.approx(float(expected), rel=1e-5)
+    assert values_of(metric)["r2"] == pytest.approx(float(expected), rel=1e-7)
 
 
 def test_predictions_without_a_target_may_be_anything():

@@ -11,7 +11,7 @@ from small_models import SAMPLES, batch_of, build
 from rnnzoo.batches import IGNORED
 from rnnzoo.cells import CELLS
 from rnnzoo.errors import InputError
-from rnnzoo.models.gradient_flow import gate_names, measure_flow
+from rnnzoo.models.gradient_flow import gate_names, measure_flow, summarise_lags
 from rnnzoo.models.gradient_tape import Call, Tape, cells_by_place
 from rnnzoo.state import map_state
 
@@ -54,6 +54,13 @@ def test_a_linear_elman_network_shrinks_or_grows_gradients_by_its_spectral_radiu
     assert len(curve.median) == LAGS
     assert ratios(curve) == pytest.approx([radius] * (len(curve.median) - 1))
     assert curve.per_step == pytest.approx(radius)
+
+
+def test_the_factor_of_two_rows_is_between_theirs():
+    norms = torch.tensor([[1.0, 4.0], [0.5, 4.0], [0.25, 4.0]], dtype=torch.float64)
+    curve = summarise_lags(norms)
+    assert curve.median == [2.5, 2.25, 2.125]
+    assert curve.per_step == pytest.approx((2.125 / 2.5) ** 0.5)
 
 
 def test_an_identity_network_of_rectified_units_keeps_them():
