@@ -30,22 +30,24 @@ CONFIG, PROCESSOR, WEIGHTS = "config.json", "processor.json", "model.safetensors
 REASONS_NAMED = 3  # why nothing of a model fits
 
 
-def save(model: ZooModel, folder: str | Path, *, facts: dict[str, Any] | None = None) -> Path:
+def save(model: ZooModel, folder: str | Path, *, facts: dict[str, Any] | None = None, replace: bool = False) -> Path:
     """Write a model to `folder`, whole or not at all.
 
     Args:
         model: the model.
         folder: a new folder.
         facts: further JSON values for ``config.json``, such as where the model comes from.
+        replace: take the place of a model that is there, which stays until the new one is whole.
 
     Raises:
-        InputError: if the folder exists.
+        InputError: if the folder exists and no model is to be replaced in it.
     """
     folder = Path(folder)
-    if folder.exists():
+    if folder.exists() and not (replace and (folder / CONFIG).is_file()):
         raise InputError(str(folder), expected="a new folder", got="one that exists", fix="remove it or take another")
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    before = draft.with_name(f"{draft.name}.before")
     try:
         arguments = dict(model.hparams)
         processor = arguments.pop("processor")
@@ -67,10 +69,13 @@ def save(model: ZooModel, folder: str | Path, *, facts: dict[str, Any] | None = 
         }
         (draft / CONFIG).write_text(json.dumps(config, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
         draft.chmod(0o755)
+        if folder.exists():
+            os.replace(folder, before)
         os.replace(draft, folder)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
+    shutil.rmtree(before, ignore_errors=True)
     return folder
 
 

@@ -48,6 +48,29 @@ def test_a_model_that_started_from_another_is_loaded_without_it(name, tmp_path):
     assert bool(total.isfinite())
 
 
+def test_a_model_is_replaced_when_the_new_one_is_whole_and_only_on_demand(tmp_path, monkeypatch):
+    folder = tmp_path / "model"
+    rnnzoo.save(build("SequenceTagger"), folder)
+    new = build("SequenceClassifier")
+    with pytest.raises(InputError, match="expected a new folder, got one that exists"):
+        rnnzoo.save(new, folder)
+    with monkeypatch.context() as broken:
+        broken.setattr(bundle, "sha256", lambda _: raise_full())
+        with pytest.raises(OSError, match="disk full"):
+            rnnzoo.save(new, folder, replace=True)
+    assert type(rnnzoo.load(folder)).__name__ == "SequenceTagger"
+    rnnzoo.save(new, folder, replace=True)
+    assert type(rnnzoo.load(folder)).__name__ == "SequenceClassifier"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    (tmp_path / "other").mkdir()
+    with pytest.raises(InputError, match="expected a new folder, got one that exists"):
+        rnnzoo.save(new, tmp_path / "other", replace=True)
+
+
+def raise_full():
+    raise OSError("disk full")
+
+
 def test_a_model_of_which_nothing_fits_is_named_with_the_new_one(tmp_path):
     rnnzoo.save(build("FrameLabeller", cell="gru"), tmp_path / "frames")
     model = build("SequenceClassifier")

@@ -133,7 +133,7 @@ class LastCheckpoint(Checkpoint):
         return {"random": states}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Tell the data where the training goes on."""
+        """Tell the data where the training goes on; a data module of another kind cannot be told."""
         resume_at = getattr(trainer.datamodule, "resume_at", None)  # type: ignore[attr-defined]
         if resume_at is not None:
             resume_at(*checkpoint["callbacks"][self.state_key]["place"])

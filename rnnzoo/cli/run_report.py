@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import shutil
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
@@ -33,9 +32,10 @@ def write_run(cli: ZooCLI, folder: Path, results: Evaluation, *, title: str, com
     split = "test" if "test" in results.values else "validation"
     samples = [dict(data.raw(split)[place]) for place in range(min(SAMPLES_SHOWN, len(data.raw(split))))]
     answers = model.show(samples)
-    if cli.resumed is not None:
-        shutil.rmtree(folder / "model", ignore_errors=True)  # of fewer epochs
-    bundle.save(model, folder / "model", facts={"data": as_json(cli.config.data.as_dict()), "init_from": model.origin})
+    facts = {"data": as_json(cli.config.data.as_dict()), "init_from": model.origin}
+    bundle.save(
+        model, folder / "model", facts=facts, replace=cli.resumed is not None
+    )  # there may be one of fewer epochs
     report = Report(
         title=title,
         model=describe_model(cli),
