@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,18 +11,18 @@ from typing import Any, ClassVar
 import datasets
 import numpy as np
 import torch
-from datasets.exceptions import DatasetGenerationError
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from rnnzoo.data.readers import Row
 from rnnzoo.data.sampler import EpochSampler, LengthBucketSampler
 from rnnzoo.data.sources import SPLITS, Files, dataset_rows, file_rows, find_files, fingerprint, hub_revision, load_hub
+from rnnzoo.data.splits import set_aside
 from rnnzoo.data.synthetic import SYNTHETIC, SyntheticTask
+from rnnzoo.data.tables import EncodedDataset, Sample, from_generator, table_of
 from rnnzoo.errors import InputError, did_you_mean, unknown_name
 from rnnzoo.processors.base import Processor
 
-Sample = Mapping[str, Any]
 Place = tuple[str, str]  # a file (or a split of the Hub) and its format
 
 
@@ -41,30 +41,6 @@ class DataDescription:
     revision: str | dict[str, str]
     split_sizes: dict[str, int]
     notes: list[str]
-
-
-class EncodedDataset(Dataset[Row]):
-    """Encoded rows, each with its place in the split as its id."""
-
-    def __init__(self, table: datasets.Dataset) -> None:
-        self.table = table
-        self.lengths: np.ndarray = np.asarray(table.with_format("numpy")["length"][:]) if len(table) else np.zeros(0)
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    def __getitem__(self, place: int) -> Row:
-        return {**self.table[place], "id": place}
-
-    def __getitems__(self, places: list[int]) -> list[Row]:
-        """Return several rows at once."""
-        return [{**row, "id": place} for place, row in zip(places, rows_of(self.table, places), strict=True)]
-
-
-def rows_of(table: datasets.Dataset, places: Sequence[int]) -> list[Row]:
-    """Return rows of a table as dicts."""
-    columns: dict[str, list[Any]] = table[[int(place) for place in places]]
-    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
 class ZooData(LightningDataModule):
@@ -373,35 +349,17 @@ class ZooData(LightningDataModule):
 
     def _complete(self, splits: dict[str, datasets.Dataset], notes: list[str]) -> dict[str, datasets.Dataset]:
         """Cut missing splits from the training split, by the seed."""
-        missing = [split for split in ("test", "validation") if split not in splits]
+        missing = {split: self.fractions[split] for split in ("test", "validation") if split not in splits}
         if not missing:
             return splits
         train = splits["train"]
-        members: dict[Any, list[int]] = {}
-        for place, group in enumerate(self.groups(train)):
-            members.setdefault(group, []).append(place)
-        groups = list(members.values())
-        shuffled = [groups[place] for place in np.random.default_rng(self.seed).permutation(len(groups))]
-        ends = np.cumsum([len(group) for group in shuffled])
-        order = [place for group in shuffled for place in group]
-        total = len(order)
-        for split in missing:
-            share = max(1, round(total * self.fractions[split]))
-            taken = total - len(order)
-            share = int(ends[np.searchsorted(ends, taken + share)]) - taken if share < len(order) else share
-            if len(order) <= share:
-                raise InputError(
-                    "data",
-                    expected=f"enough training samples to make a {split} split",
-                    got=f"{total}",
-                    fix=f"name a file with --data.{split}",
-                )
-            chosen, order = sorted(order[:share]), order[share:]
-            splits[split] = train.select(chosen)
-            notes.append(
-                f"the data have no {split} split: {share} of {total} training samples were set aside (seed {self.seed})"
-            )
-        return {**splits, "train": train.select(sorted(order))}
+        places = set_aside(self.groups(train), missing, self.seed)
+        notes += [
+            f"the data have no {split} split: {len(places[split])} of {len(train)} training samples were set aside "
+            f"(seed {self.seed})"
+            for split in missing
+        ]
+        return {**splits, **{split: train.select(chosen) for split, chosen in places.items()}}
 
     def pick(self, row: Row, name: str, where: str) -> Any:
         """Return the value of one of our columns in a row of the data.
@@ -423,21 +381,3 @@ class ZooData(LightningDataModule):
 def file_checksum(files: Files, path: Path) -> str:
     """Return the checksum of a file."""
     return files.checksums.get(str(path)) or files.checksums[path.name]
-
-
-def table_of(samples: Sequence[Sample]) -> datasets.Dataset:
-    """Return samples in memory as a data set."""
-    return datasets.Dataset.from_list([dict(sample) for sample in samples])
-
-
-def from_generator(function: Any, arguments: dict[str, Any], key: str) -> datasets.Dataset:
-    """Build a data set from a generator, cached under `key`; an `InputError` inside comes out as itself."""
-    try:
-        return datasets.Dataset.from_generator(function, gen_kwargs=arguments, fingerprint=key)
-    except DatasetGenerationError as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, InputError):
-            cause = cause.__cause__
-        if cause is not None:
-            raise cause from None
-        raise

@@ -9,7 +9,7 @@ from typing import Any
 import datasets
 from torch.utils.data import DataLoader, Dataset
 
-from rnnzoo.data.base import EncodedDataset, Sample, ZooData, from_generator, rows_of
+from rnnzoo.data.base import ZooData
 from rnnzoo.data.caption_files import (
     FORMATS,
     Captioned,
@@ -22,6 +22,7 @@ from rnnzoo.data.features import Encode, Features, compute_features, feature_fil
 from rnnzoo.data.images import ImageStore, list_images
 from rnnzoo.data.readers import Row
 from rnnzoo.data.sources import SPLITS, checksums, fingerprint
+from rnnzoo.data.tables import EncodedDataset, Sample, from_generator, rows_of
 from rnnzoo.errors import InputError
 from rnnzoo.processors.captions import CaptionProcessor
 from rnnzoo.processors.images import ImageOptions, as_json, read_bytes, read_image, read_preprocessor, read_regions

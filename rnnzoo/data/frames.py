@@ -8,10 +8,11 @@ from typing import Any
 
 import datasets
 
-from rnnzoo.data.base import Sample, ZooData
+from rnnzoo.data.base import ZooData
 from rnnzoo.data.numbers import NumberColumns
 from rnnzoo.data.readers import Row
 from rnnzoo.data.sources import fingerprint
+from rnnzoo.data.tables import Sample
 from rnnzoo.errors import InputError
 from rnnzoo.processors.frames import FrameProcessor, derive, derived_names
 from rnnzoo.processors.normalisation import Normalisation, as_table

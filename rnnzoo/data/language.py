@@ -12,10 +12,11 @@ import datasets
 from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader
 
-from rnnzoo.data.base import DataDescription, Place, Sample, ZooData, table_of
+from rnnzoo.data.base import DataDescription, Place, ZooData
 from rnnzoo.data.lanes import LaneSampler, TokenStream
 from rnnzoo.data.readers import Row, decode_lines, open_bytes
 from rnnzoo.data.sources import SPLITS, fingerprint
+from rnnzoo.data.tables import Sample, table_of
 from rnnzoo.errors import InputError, unknown_name
 from rnnzoo.processors.language import LanguageProcessor, split_lines
 from rnnzoo.text.tokenizer import Tokenizer, TokenizerOptions

@@ -8,8 +8,9 @@ from typing import Any
 
 import datasets
 
-from rnnzoo.data.base import Sample, ZooData
+from rnnzoo.data.base import ZooData
 from rnnzoo.data.readers import Row
+from rnnzoo.data.tables import Sample
 from rnnzoo.errors import InputError
 from rnnzoo.processors.text_classification import TextClassificationProcessor
 from rnnzoo.text.labels import LabelMap

@@ -7,10 +7,11 @@ from typing import Any
 
 import datasets
 
-from rnnzoo.data.base import Sample, ZooData, file_checksum, from_generator
+from rnnzoo.data.base import ZooData, file_checksum
 from rnnzoo.data.parallel import Pair, find_pairs, read_pair
 from rnnzoo.data.readers import Row
 from rnnzoo.data.sources import Files, checksums, fingerprint
+from rnnzoo.data.tables import Sample, from_generator
 from rnnzoo.errors import InputError, did_you_mean, unknown_name
 from rnnzoo.processors.translation import TranslationProcessor
 from rnnzoo.text.tokenizer import Tokenizer, TokenizerOptions

@@ -7,9 +7,10 @@ from typing import Any
 
 import datasets
 
-from rnnzoo.data.base import Sample, ZooData
+from rnnzoo.data.base import ZooData
 from rnnzoo.data.numbers import NumberColumns
 from rnnzoo.data.readers import Row
+from rnnzoo.data.tables import Sample
 from rnnzoo.processors.normalisation import Normalisation
 from rnnzoo.processors.vectors import VectorProcessor
 from rnnzoo.text.labels import LabelMap

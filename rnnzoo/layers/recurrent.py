@@ -16,9 +16,10 @@ from rnnzoo.backends.graphs import replay
 from rnnzoo.backends.select import choose
 from rnnzoo.cells import make_cell
 from rnnzoo.cells.base import Cell, view_of
-from rnnzoo.cells.wrappers import DroppedState, RecurrentDropout, Wrapper, Zoneout, base_cell, drop_weights
+from rnnzoo.cells.wrappers import DroppedState, RecurrentDropout, Zoneout, base_cell, drop_weights
 from rnnzoo.errors import InputError
 from rnnzoo.layers.dropout import locked_dropout
+from rnnzoo.layers.torch_weights import load_torch, to_torch
 from rnnzoo.lengths import followed, reverse_padded, zero_padding
 from rnnzoo.state import State, flatten, map_state, unflatten
 
@@ -280,19 +281,7 @@ class Recurrent(nn.Module):
         Raises:
             InputError: if cell, sizes, depth or direction differ.
         """
-        self._check_torch(module)
-        with torch.no_grad():
-            for each, names in zip(self.cells, torch_names(module), strict=True):
-                cell: Any = each
-                weight, recurrent, *biases = (getattr(module, name) for name in names)
-                cell.input_weight.copy_(weight)
-                cell.recurrent_weight.copy_(recurrent)
-                first, second = biases or (torch.zeros_like(cell.bias), torch.zeros_like(cell.bias))
-                if self.cell_name == "gru":  # the candidate's second bias is inside the reset product
-                    size = cell.hidden_size
-                    cell.candidate_bias.copy_(second[2 * size :])
-                    second = torch.cat([second[: 2 * size], torch.zeros_like(second[2 * size :])])
-                cell.bias.copy_(first + second)
+        load_torch(self, module)
 
     def to_torch(self) -> nn.RNNBase:
         """Return a `torch.nn.RNN`, `LSTM` or `GRU` with the same weights and the same outputs.
@@ -300,38 +289,7 @@ class Recurrent(nn.Module):
         Raises:
             InputError: if torch has no such layer.
         """
-        kinds = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN, "rnn_relu": nn.RNN}
-        masked = isinstance(self.cells[0], Wrapper) or self.locked_dropout or self.weight_drop > 0
-        if self.cell_name not in kinds or self.residual or len(self.norms) or len(self.initial) or masked:
-            raise InputError(
-                "Recurrent.to_torch",
-                expected=f"one of the cells {', '.join(kinds)} without options that torch lacks",
-                got=f"cell {self.cell_name!r} or such an option",
-            )
-        options: dict[str, Any] = {"nonlinearity": "relu"} if self.cell_name == "rnn_relu" else {}
-        weight: Tensor = base_cell(self.cells[0]).input_weight  # type: ignore[arg-type, assignment]
-        module = kinds[self.cell_name](
-            self.input_size,
-            base_cell(self.cells[0]).hidden_size,  # type: ignore[arg-type]
-            self.num_layers,
-            batch_first=True,
-            dropout=self.dropout,
-            bidirectional=self.bidirectional,
-            dtype=weight.dtype,
-            device=weight.device,
-            **options,
-        )
-        with torch.no_grad():
-            for wrapped, names in zip(self.cells, torch_names(module), strict=True):
-                cell: Any = base_cell(wrapped)  # type: ignore[arg-type]
-                input_weight, recurrent, first, second = (getattr(module, name) for name in names)
-                input_weight.copy_(cell.input_weight)
-                recurrent.copy_(cell.recurrent_weight)
-                first.copy_(cell.bias)
-                second.zero_()
-                if self.cell_name == "gru":
-                    second[2 * cell.hidden_size :].copy_(cell.candidate_bias)
-        return module.train(self.training)
+        return to_torch(self)
 
     def _check_state(self, state: States, batch_size: int) -> None:
         """Refuse a state of another shape: torch's kernels would read past its end."""
@@ -358,19 +316,6 @@ class Recurrent(nn.Module):
         if self.locked_dropout:
             return locked_dropout(outputs, self.dropout, training=self.training)
         return F.dropout(outputs, self.dropout, self.training)
-
-    def _check_torch(self, module: nn.RNNBase) -> None:
-        mode = {"LSTM": "lstm", "GRU": "gru", "RNN_TANH": "rnn", "RNN_RELU": "rnn_relu"}[module.mode]
-        cell: Any = self.cells[0]
-        own = (self.cell_name, self.input_size, cell.hidden_size, self.num_layers, self.bidirectional, 0)
-        other = (mode, module.input_size, module.hidden_size, module.num_layers, module.bidirectional, module.proj_size)
-        if own != other or isinstance(cell, Wrapper):
-            raise InputError(
-                "Recurrent.load_torch",
-                expected=f"(cell, input, hidden, layers, bidirectional, projection) = {own}, "
-                "without recurrent dropout or zoneout",
-                got=str(other),
-            )
 
 
 def check_lengths(lengths: Tensor | None, inputs: Tensor) -> None:
@@ -412,8 +357,3 @@ def learnable_fields(cell: Cell) -> list[str]:
 def inner_state(state: State) -> State:
     """Return the state of the cell itself, without the masks of a wrapper around it."""
     return state.inner if isinstance(state, DroppedState) else state
-
-
-def torch_names(module: nn.RNNBase) -> list[list[str]]:
-    """Return the parameter names of each layer and direction of a torch layer: weights, then biases if it has any."""
-    return [list(names) for names in module._all_weights]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from catalogue import CELLS, TOLERANCES, make_layer
 
-from rnnzoo.backends import fused, kernels, reference, scan
+from rnnzoo.backends import fused, kernels, reference, scan, walk
 from rnnzoo.backends.form import examine, flatten, signature
 from rnnzoo.cells import make_cell
 from rnnzoo.cells.base import GatedCell, HiddenState
@@ -147,7 +147,7 @@ def test_the_graph_can_be_used_twice(case):
 
 @staged
 def test_long_rows_in_several_chunks(monkeypatch, case):
-    monkeypatch.setattr(fused, "CHUNK", 1)  # a chunk a step
+    monkeypatch.setattr(walk, "CHUNK", 1)  # a chunk a step
     layer, _ = make_layer(case, input_size=I, hidden_size=H)
     inputs = torch.randn(B, T, I, dtype=torch.float64, requires_grad=True)
     for lengths in (None, torch.tensor([2, 0, T])):
