@@ -84,18 +84,8 @@ class Recurrent(nn.Module):
         cell_options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if num_layers < 1:
-            raise InputError("num_layers", expected="at least 1", got=str(num_layers))
         shares = {"dropout": dropout, "recurrent_dropout": recurrent_dropout, "weight_drop": weight_drop}
-        for name, share in shares.items():
-            if not 0 <= share < 1:
-                raise InputError(name, expected="a share of at least 0 and below 1", got=str(share))
-        if dropout > 0 and num_layers == 1:
-            raise InputError(
-                "dropout", expected="0 for a single layer: it acts between layers", got=str(dropout), fix="add layers"
-            )
-        if locked_dropout and dropout == 0:
-            raise InputError("locked_dropout", expected="a dropout above 0 whose mask it locks", got="dropout 0")
+        check_options(num_layers, shares, locked_dropout=locked_dropout)
         self.cell_name = cell
         self.backend = backend
         self.recompute = recompute
@@ -316,6 +306,26 @@ class Recurrent(nn.Module):
         if self.locked_dropout:
             return locked_dropout(outputs, self.dropout, training=self.training)
         return F.dropout(outputs, self.dropout, self.training)
+
+
+def check_options(num_layers: int, shares: Mapping[str, float], *, locked_dropout: bool) -> None:
+    """See that the depth and the shares of dropout (name → share) are possible.
+
+    Raises:
+        InputError: for the first that is not.
+    """
+    if num_layers < 1:
+        raise InputError("num_layers", expected="at least 1", got=str(num_layers))
+    for name, share in shares.items():
+        if not 0 <= share < 1:
+            raise InputError(name, expected="a share of at least 0 and below 1", got=str(share))
+    dropout = shares["dropout"]
+    if dropout > 0 and num_layers == 1:
+        raise InputError(
+            "dropout", expected="0 for a single layer: it acts between layers", got=str(dropout), fix="add layers"
+        )
+    if locked_dropout and dropout == 0:
+        raise InputError("locked_dropout", expected="a dropout above 0 whose mask it locks", got="dropout 0")
 
 
 def check_lengths(lengths: Tensor | None, inputs: Tensor) -> None:
