@@ -140,12 +140,13 @@ def examine(cell: StagedCell, projected_size: int, state: State) -> Form:
         constant = tuple(new is old for new, old in zip(after_fields, fields, strict=True))
         cut = detached_step(view, projected, state, products)
         used = torch.autograd.grad(cut, list(leaves.values()), allow_unused=True) if cut.requires_grad else []
+        additive = is_additive(cell, places, projected_size, state)
     parameters = tuple(name for name, gradient in zip(leaves, used, strict=False) if gradient is not None)
     return Form(
         operands=places,
         output=place_of(output, after_fields),
         constant=constant,
-        additive=is_additive(cell, places, projected_size, state),
+        additive=additive,
         parameters=parameters,
         template=map_state(lambda field: field.detach()[:0], state),
     )
