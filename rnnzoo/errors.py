@@ -60,6 +60,22 @@ def unknown_name(where: str, name: object, choices: Iterable[str], *, hint: str 
     )
 
 
+def refused_place(error: BaseException) -> InputError | None:
+    """Return what to say of a file or folder that the system refuses; None for any other error.
+
+    >>> str(refused_place(NotADirectoryError(20, "Not a directory", "a.csv/run")))
+    'a.csv/run: expected a file or folder that can be used so, got Not a directory; --debug shows where'
+    """
+    if not isinstance(error, OSError) or error.filename is None or not error.strerror:
+        return None
+    return InputError(
+        str(error.filename),
+        expected="a file or folder that can be used so",
+        got=error.strerror,
+        fix="--debug shows where",
+    )
+
+
 def find_input_error(error: BaseException) -> InputError | None:
     """Return the `InputError` that is, or is behind, an error that a library has wrapped; None if there is none.
 

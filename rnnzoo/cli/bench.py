@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rnnzoo.bench import SUITES
 from rnnzoo.cells import CELLS
+from rnnzoo.cli.output import open_target
 from rnnzoo.errors import InputError, did_you_mean, unknown_name
 
 if TYPE_CHECKING:
@@ -61,15 +63,14 @@ def run(argv: list[str]) -> int:
         cells=cells,
         device=device(options.get("device", "cpu")),
     )
-    rows = measure(names, setting)
-    facts = machine(setting.device)
     target = options.get("json")
-    document = json.dumps({"machine": facts, "rows": [asdict(row) for row in rows]}, indent=1, ensure_ascii=False)
-    if target == "-":
-        print(document)
-    else:
-        if target is not None:
-            Path(target).write_text(document + "\n", encoding="utf-8")
+    with nullcontext() if target is None else open_target("--json", target) as file:
+        rows = measure(names, setting)
+        facts = machine(setting.device)
+        if file is not None:
+            document = {"machine": facts, "rows": [asdict(row) for row in rows]}
+            print(json.dumps(document, indent=1, ensure_ascii=False), file=file)
+    if target != "-":
         print(", ".join(f"{name} {value}" for name, value in facts.items()))
         show(rows)
     return int(any(row.ok is False for row in rows) and not setting.quick)

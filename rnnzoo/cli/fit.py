@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rnnzoo.cli.arguments import BARE, Arguments, sort_arguments
+from rnnzoo.cli.output import check_writable
 from rnnzoo.errors import InputError
 from rnnzoo.recipes import find_recipe, read_recipe
 from rnnzoo.report import write_whole
@@ -139,6 +140,7 @@ def run_folder(wanted: str | None, recipe: str) -> Path:
             raise InputError(
                 f"--run_dir {wanted}", expected="a new folder", got="one that exists", fix="name another or remove it"
             )
+        check_writable("--run_dir", folder)
     else:
         stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
         folder = Path("runs") / run_name(recipe) / stamp

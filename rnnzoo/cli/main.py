@@ -7,7 +7,7 @@ import sys
 from importlib import import_module
 
 from rnnzoo.cli.arguments import take_values
-from rnnzoo.errors import find_input_error, unknown_name
+from rnnzoo.errors import find_input_error, refused_place, unknown_name
 from rnnzoo.imports import import_code
 from rnnzoo.version import __version__
 
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        known = find_input_error(error)
+        known = find_input_error(error) or refused_place(error)
         if debug or known is None:
             raise
         print(f"rnnzoo: error: {' '.join(str(known).split())}", file=sys.stderr)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from rnnzoo.cli.arguments import sort_arguments
+from rnnzoo.cli.output import open_target
 from rnnzoo.errors import InputError
 
 if TYPE_CHECKING:
@@ -62,10 +62,10 @@ def run(argv: list[str]) -> int:
     if folder and not captions:
         raise InputError(f"--input {source}", expected="a file", got="a folder")
     if captions and source != "-" and (folder or is_image(Path(source))):
-        with open_target(target) as write:
+        with open_target("--output", target) as write:
             write_answers(model, image_samples(source), write, batch_size, named=True)
         return 0
-    with open_source(source) as lines, open_target(target) as write:
+    with open_source(source) as lines, open_target("--output", target) as write:
         samples = read_samples(
             lines,
             kind=model.processor.kind,
@@ -109,24 +109,3 @@ def open_source(source: str) -> Iterator[Iterable[bytes]]:
     else:
         with open(source, "rb") as file:
             yield file
-
-
-@contextlib.contextmanager
-def open_target(target: str) -> Iterator[IO[Any]]:
-    """Open standard output, or a file that appears under its name only when it is whole."""
-    if target == "-":
-        yield sys.stdout
-        sys.stdout.flush()
-        return
-    path = Path(target)
-    if not path.parent.is_dir():
-        raise InputError(
-            f"--output {target}", expected="a file in a folder that exists", got=f"no folder {path.parent}"
-        )
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with draft.open("w", encoding="utf-8") as file:
-            yield file
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rnnzoo.cli.arguments import sort_arguments
+from rnnzoo.cli.output import check_file
 from rnnzoo.errors import InputError
 from rnnzoo.report import write_whole
 
@@ -42,6 +43,8 @@ def run(argv: list[str]) -> int:
     output = Path(arguments.own["output"]) if "output" in arguments.own else None
     if output is not None and output.exists():
         raise InputError(f"--output {output}", expected="a new file", got="one that exists")
+    if output is not None:
+        check_file("--output", output)
 
     from rnnzoo.bundle import CONFIG, load, model_folder, read_config
     from rnnzoo.cli.engine import build_for_test, quiet_lightning

@@ -1,0 +1,62 @@
+"""Where a command writes: seen to be possible before the work begins, and there only when it is whole."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from rnnzoo.errors import InputError
+
+
+@contextmanager
+def open_target(option: str, target: str) -> Iterator[IO[Any]]:
+    """Open standard output, or a file that appears under its name only when it is whole.
+
+    Raises:
+        InputError: if there cannot be such a file.
+    """
+    if target == "-":
+        yield sys.stdout
+        sys.stdout.flush()
+        return
+    path = Path(target)
+    check_file(option, path)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with draft.open("w", encoding="utf-8") as file:
+            yield file
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def check_file(option: str, path: Path) -> None:
+    """See that a file can be written in a folder that is there.
+
+    Raises:
+        InputError: if not, with why.
+    """
+    if not path.parent.is_dir():
+        raise InputError(f"{option} {path}", expected="a file in a folder that exists", got=f"no folder {path.parent}")
+    if path.is_dir():
+        raise InputError(f"{option} {path}", expected="a file", got="a folder")
+    check_writable(option, path)
+
+
+def check_writable(option: str, path: Path) -> None:
+    """See that a file or folder can be made, with the folders above it that are missing.
+
+    Raises:
+        InputError: naming the folder in which it cannot.
+    """
+    above = next(each for each in path.absolute().parents if each.exists())
+    if not above.is_dir():
+        raise InputError(f"{option} {path}", expected="a place in a folder", got=f"{above}, which is a file")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise InputError(
+            f"{option} {path}", expected="a folder that can be written to", got=f"{above}, which this user may not"
+        )
