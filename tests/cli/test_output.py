@@ -1,4 +1,4 @@
-"""Where commands write: a place that cannot be is told in one line before any work, and nothing is left half-written."""
+"""Where commands write: what cannot be is told in one line before any work, and nothing is left half-written."""
 
 from __future__ import annotations
 
