@@ -13,6 +13,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from torch import Tensor
 
+from rnnzoo.models.base import gathered
+
 BATCHES_BETWEEN_LOOKS = 20  # at the clock: all processes have to agree
 
 
@@ -126,11 +128,7 @@ class LastCheckpoint(Checkpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the generators of all processes, as plain numbers and tensors."""
-        states: list[Any] = [random_state()]
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            states = [None] * torch.distributed.get_world_size()
-            torch.distributed.all_gather_object(states, random_state())
-        return {"random": states}
+        return {"random": gathered(random_state())}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Tell the data where the training goes on; a data module of another kind cannot be told."""

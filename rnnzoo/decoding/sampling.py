@@ -39,7 +39,7 @@ class SampleLoop(SearchLoop):
     ) -> None:
         super().__init__(decoder, context, options, limits=limits, suppressed=suppressed)
         self.seeds = seeds
-        self.noise = torch.zeros(0)  # [B, K, BLOCK]
+        self.noise = torch.zeros(0, dtype=torch.float32)  # [B, K, BLOCK]; torch may have another type as usual
         repeated = self.rows.ids.repeat_interleave(options.n_best)
         self.state = select_rows(self.state, repeated)
         self.tokens = self.tokens.expand(-1, options.n_best)
@@ -104,7 +104,7 @@ class SampleLoop(SearchLoop):
         """Return the noise of this step [b, K], uniform in [0, 1)."""
         block, place = divmod(self.length, BLOCK)
         if place == 0:
-            self.noise = torch.zeros(len(self.seeds), self.options.n_best, BLOCK)
+            self.noise = torch.zeros(len(self.seeds), self.options.n_best, BLOCK, dtype=torch.float32)
             for row in self.rows.ids.tolist():
                 for sample in range(self.options.n_best):
                     self.noise[row, sample] = noise(self.options.seed, self.seeds[row], sample, block)
@@ -115,4 +115,5 @@ class SampleLoop(SearchLoop):
 def noise(*names: int) -> Tensor:
     """Return `BLOCK` numbers, uniform in [0, 1), that are always the same for the same names."""
     digest = hashlib.blake2b(repr(names).encode(), digest_size=7).digest()
-    return torch.rand(BLOCK, generator=torch.Generator().manual_seed(int.from_bytes(digest, "big")))
+    generator = torch.Generator().manual_seed(int.from_bytes(digest, "big"))
+    return torch.rand(BLOCK, generator=generator, dtype=torch.float32)

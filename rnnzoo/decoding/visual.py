@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from rnnzoo.decoding.attention_decoder import shifted
 from rnnzoo.decoding.decoder import Step
+from rnnzoo.errors import InputError
 from rnnzoo.layers.attention import Memory
 from rnnzoo.layers.dropout import hold_masks
 from rnnzoo.layers.embedding import WordEmbedding
@@ -194,6 +195,12 @@ class PlainDecoder(VisualDecoder):
         self.image: nn.Linear | None = None
         if image_as == "state":
             self.start = InitialState(input_size=memory_size, recurrent=recurrent)
+            if not self.start.carries:
+                raise InputError(
+                    "model.image_as",
+                    expected="input, or a cell whose first state others may set",
+                    got=f"state with cell {recurrent.cell_name}",
+                )
         else:
             self.image = nn.Linear(memory_size, recurrent.input_size)
 

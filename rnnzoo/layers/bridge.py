@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from rnnzoo.cells.wrappers import RecurrentDropout, base_cell
-from rnnzoo.layers.recurrent import Recurrent, States, inner_state
+from rnnzoo.layers.recurrent import Recurrent, States, inner_state, learnable_fields
 from rnnzoo.state import State
 
 
@@ -15,7 +15,8 @@ class Bridge(nn.Module):
 
     The field of an encoder layer, both directions joined, is mapped to the field of the decoder layer of the same
     place (the last one's, where the decoder is deeper); a hidden field passes through tanh. A field that is no vector
-    (a matrix memory), or that the cell keeps for itself (`Cell.fixed_fields`), starts as the decoder's cell starts it.
+    (a matrix memory), that the cell keeps for itself (`Cell.fixed_fields`) or never reads starts as the decoder's cell
+    starts it.
 
     Args:
         encoder: the layers whose final state is given.
@@ -32,11 +33,16 @@ class Bridge(nn.Module):
             given = encoder.cells[layer * self.directions]
             maps = nn.ModuleDict()
             theirs, own = (base_cell(each).initial_state(1) for each in (given, cell))  # type: ignore[arg-type]
-            for name in own._fields:
+            for name in learnable_fields(base_cell(cell)):  # type: ignore[arg-type]
                 before, after = getattr(theirs, name), getattr(own, name)
-                if after.dim() == 2 and name not in base_cell(cell).fixed_fields:  # type: ignore[arg-type]
+                if after.dim() == 2:
                     maps[name] = nn.Linear(self.directions * before.shape[1], after.shape[1])
             self.maps.append(maps)
+
+    @property
+    def carries(self) -> bool:
+        """Whether the decoder begins with anything of the encoder."""
+        return any(len(maps) > 0 for maps in self.maps)  # type: ignore[arg-type]
 
     def forward(self, states: States) -> States:
         """Map the final states of the encoder, as `Recurrent` returns them, to initial states of the decoder."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rnnzoo.batches import IGNORED
+from rnnzoo.cells.base import widen
 from rnnzoo.lengths import last_valid, length_mask
 
 Allowed = tuple[list[bool], list[list[bool]], list[bool]]  # which tags may begin [C], follow each other [C, C], end [C]
@@ -55,7 +56,7 @@ class CRF(nn.Module):
             tags: [B, T]; at a valid position a negative tag is unknown, and all its possible values are summed over.
             lengths: [B].
         """
-        emissions = emissions.float()
+        emissions = widen(emissions)
         wanted = tags.unsqueeze(-1) == torch.arange(emissions.shape[-1], device=tags.device)  # [B, T, C]
         wanted = wanted | (tags < 0).unsqueeze(-1)
         # A sequence with the tags known is the same sum over paths, with all other paths shut.
@@ -69,7 +70,7 @@ class CRF(nn.Module):
     @torch.no_grad()
     def decode(self, emissions: Tensor, lengths: Tensor) -> Tensor:
         """Return the most probable tags [B, T] (Viterbi); IGNORED at and past each row's length."""
-        emissions = emissions.float()
+        emissions = widen(emissions)
         steps = emissions.shape[1]
         start, transitions, end = self._scores()
         if steps == 0:
@@ -92,10 +93,10 @@ class CRF(nn.Module):
     def marginals(self, emissions: Tensor, lengths: Tensor) -> Tensor:
         """Return p(y_t = c) of each position [B, T, C]; zeros at and past each row's length."""
         if emissions.shape[1] == 0:
-            return torch.zeros_like(emissions, dtype=torch.float32)
+            return torch.zeros_like(widen(emissions))
         with torch.inference_mode(False), torch.enable_grad():  # trainers predict in inference mode
             # The derivative of log Z by an emission is the probability of its tag.
-            leaves = emissions.detach().clone().float().requires_grad_()
+            leaves = widen(emissions.detach().clone()).requires_grad_()
             lengths = lengths.clone()
             total = self._log_partition(leaves, lengths).sum()
             (probabilities,) = torch.autograd.grad(total, leaves)
@@ -103,9 +104,9 @@ class CRF(nn.Module):
 
     def _scores(self) -> tuple[Tensor, Tensor, Tensor]:
         return (
-            self.start.float() + self.start_penalty,
-            self.transitions.float() + self.transition_penalty,
-            self.end.float() + self.end_penalty,
+            widen(self.start) + self.start_penalty,
+            widen(self.transitions) + self.transition_penalty,
+            widen(self.end) + self.end_penalty,
         )
 
     def _log_partition(self, emissions: Tensor, lengths: Tensor) -> Tensor:

@@ -6,14 +6,15 @@ from torch import Tensor, nn
 
 from rnnzoo.cells.wrappers import RecurrentDropout, base_cell
 from rnnzoo.errors import InputError
-from rnnzoo.layers.recurrent import Recurrent, States
+from rnnzoo.layers.recurrent import Recurrent, States, learnable_fields
 from rnnzoo.state import State
 
 
 class InitialState(nn.Module):
     """tanh(W x + b) for each layer and each field of its state, whatever the cell.
 
-    A field that is no vector (a matrix memory), or that the cell keeps for itself, starts as the cell starts it.
+    A field that is no vector (a matrix memory), that the cell keeps for itself or never reads starts as the cell
+    starts it.
 
     Args:
         input_size: I.
@@ -35,13 +36,17 @@ class InitialState(nn.Module):
         self._recurrent = [recurrent]  # in a list: its parameters are not ours
         self.maps = nn.ModuleList()
         for cell in recurrent.cells:
-            fields = base_cell(cell).initial_state(1)._asdict()  # type: ignore[arg-type]
+            first = base_cell(cell).initial_state(1)  # type: ignore[arg-type]
+            fields = {name: getattr(first, name) for name in learnable_fields(base_cell(cell))}  # type: ignore[arg-type]
             linears = {
-                name: nn.Linear(input_size, field.shape[1])
-                for name, field in fields.items()
-                if field.dim() == 2 and name not in base_cell(cell).fixed_fields  # type: ignore[arg-type]
+                name: nn.Linear(input_size, field.shape[1]) for name, field in fields.items() if field.dim() == 2
             }
             self.maps.append(nn.ModuleDict(linears))
+
+    @property
+    def carries(self) -> bool:
+        """Whether the layers begin with anything of the vector."""
+        return any(len(linears) > 0 for linears in self.maps)  # type: ignore[arg-type]
 
     def forward(self, vectors: Tensor) -> States:
         """Map vectors [B, I] to a state of B rows."""

@@ -247,8 +247,10 @@ class ZooModel(LightningModule, ABC):
         mean = sums[0] / sums[1].clamp(min=1e-12)
         if not torch.isfinite(mean):
             raise self._non_finite(mean, total, batch)
-        self.log("train/loss", mean, on_step=False, on_epoch=True, prog_bar=True, batch_size=max(1, int(sums[1])))
+        weight: Any = max(float(sums[1]), 1e-12)  # no whole number where classes have weights
+        self.log("train/loss", mean, on_step=False, on_epoch=True, prog_bar=True, batch_size=weight)
         first = sums[1] if self._window_first is None else self._window_first
+        first = torch.where(first > 0, first, sums[1])  # a batch without items has no gradient to be scaled
         self._window_total = sums[1] if self._window_total is None else self._window_total + sums[1]
         self._window_first = first
         # DDP averages over processes and Lightning divides by the accumulation: undo both.
@@ -261,7 +263,7 @@ class ZooModel(LightningModule, ABC):
             and self._window_total is not None
             and self.trainer.accumulate_grad_batches > 1
         ):
-            scale = self._window_first / self._window_total
+            scale = torch.where(self._window_total > 0, self._window_first / self._window_total, 1.0)
             for parameter in self.parameters():
                 if parameter.grad is not None:
                     parameter.grad.mul_(scale)
@@ -333,6 +335,19 @@ class ZooModel(LightningModule, ABC):
                 )
         return {"optimizer": optimizer, "lr_scheduler": settings}
 
+    def progress(self) -> float:
+        """Return how much of the training is over, from 0 in its beginning to 1 in its last epoch or step.
+
+        A training whose end is not known is over from its second epoch on.
+        """
+        if self._trainer is None:
+            return 0.0
+        epochs, steps = self.trainer.max_epochs or -1, self.trainer.max_steps
+        parts = [self.global_step / steps] if steps > 0 else []
+        if epochs > 0 or not parts:
+            parts.append(self.current_epoch / (max(2, epochs) - 1))
+        return min(1.0, max(parts))
+
     def _fitting(self) -> bool:
         """Return whether `trainer.fit` runs: its validation generates text greedily, since it comes every epoch."""
         return self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING
@@ -355,10 +370,7 @@ class ZooModel(LightningModule, ABC):
 
     def _non_finite(self, loss: Tensor, own: Tensor, batch: Batch) -> InputError:
         ids: list[int] = [] if torch.isfinite(own) else batch.ids.tolist()
-        if self.trainer.world_size > 1:  # all processes see the same sum, so all come here together
-            gathered: list[Any] = [None] * self.trainer.world_size
-            torch.distributed.all_gather_object(gathered, ids)
-            ids = [number for part in gathered for number in part]
+        ids = [number for part in gathered(ids) for number in part]  # all see the same sum, so all come here together
         return InputError(
             f"training step {self.global_step}",
             expected="a finite loss",
@@ -366,6 +378,15 @@ class ZooModel(LightningModule, ABC):
             fix="look at these samples, lower the learning rate (--model.optimizer.lr) or clip gradients harder "
             "(--trainer.gradient_clip_val 0.25)",
         )
+
+
+def gathered(value: Any) -> list[Any]:
+    """Return the values of all processes, which come here together, by rank."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return [value]
+    values: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(values, value)
+    return values
 
 
 def as_processor(value: Processor | Mapping[str, Any], kind: type[ProcessorT]) -> ProcessorT:

@@ -26,7 +26,7 @@ from rnnzoo.models.caption_decoders import build_decoder
 from rnnzoo.models.caption_options import GridOptions, ImageEncoderOptions, SelfCriticalOptions
 from rnnzoo.models.losses import Objective
 from rnnzoo.models.options import RecurrentOptions, WordOptions, as_options
-from rnnzoo.models.self_critical import SelfCritical
+from rnnzoo.models.self_critical import SelfCritical, evaluating
 from rnnzoo.processors.captions import CaptionProcessor
 from rnnzoo.state import select_rows
 from rnnzoo.text.tokenizer import PAD_ID, UNKNOWN_ID
@@ -224,8 +224,11 @@ class Captioner(ZooModel):
 
     def forward(self, batch: CaptionBatch) -> Captioned:
         """Encode a batch and, if it has captions, read them by teacher forcing; not in self-critical training."""
+        if self._is_self_critical():
+            with evaluating(*(part for part in (self.encoder, self.projection, self.decoder) if part is not None)):
+                return Captioned(self.describe(batch), None)
         context = self.describe(batch)
-        if batch.captions is None or self._is_self_critical():
+        if batch.captions is None:
             return Captioned(context, None)
         assert batch.caption_rows is not None
         rows = select_rows(context, batch.caption_rows)  # C rows
@@ -336,8 +339,7 @@ class Captioner(ZooModel):
     def _self_critical_objective(self, context: VisualContext, batch: CaptionBatch) -> Objective:
         assert self.self_critical is not None
         assert batch.references is not None
-        self.decoder.eval()
-        try:
+        with evaluating(self.decoder):
             return self.self_critical.objective(
                 self.decoder,
                 context,
@@ -346,14 +348,9 @@ class Captioner(ZooModel):
                 seed=self.global_step,
                 longest=min(LONGEST, self.search_options.max_length),
             )
-        finally:
-            self.train(self.training)
 
     def _sampling(self) -> float:
-        if not self.training or self.scheduled_sampling == 0 or self._trainer is None:
-            return 0.0
-        epochs = max(2, self.trainer.max_epochs or 2)
-        return self.scheduled_sampling * min(1.0, self.current_epoch / (epochs - 1))
+        return self.scheduled_sampling * self.progress() if self.training else 0.0
 
 
 def build_encoder(processor: CaptionProcessor, options: ImageEncoderOptions) -> ImageEncoder | None:

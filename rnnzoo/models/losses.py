@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rnnzoo.cells.base import widen
+
 
 class Objective(NamedTuple):
     """A loss as it is summed: `total` / `items` is the mean that is minimised."""
@@ -39,7 +41,8 @@ def cross_entropy(
         label_smoothing: share of the target's probability that is spread evenly over the classes.
     """
     known = targets >= 0
-    logits, targets = logits[known].float(), targets[known]  # [N, C], [N]
+    logits, targets = widen(logits[known]), targets[known]  # [N, C], [N]
+    weights = None if weights is None else weights.to(logits.dtype)  # which may be narrow, as the model is
     total = F.cross_entropy(logits, targets, weight=weights, label_smoothing=label_smoothing, reduction="sum")
     count = known.sum() if weights is None else weights[targets].sum()
     return Objective(total, count.to(total.dtype))
@@ -48,14 +51,14 @@ def cross_entropy(
 def sample_cross_entropy(logits: Tensor, targets: Tensor) -> SampleLosses:
     """Negative log-likelihood in nats of each sample of `targets` [B, ...] under `logits` [B, ..., C]."""
     known = targets >= 0
-    logs = logits.float().log_softmax(-1).gather(-1, targets.clamp(min=0).unsqueeze(-1)).squeeze(-1)  # [B, ...]
+    logs = widen(logits).log_softmax(-1).gather(-1, targets.clamp(min=0).unsqueeze(-1)).squeeze(-1)  # [B, ...]
     rows = (len(targets), -1)
     return SampleLosses(-torch.where(known, logs, 0.0).reshape(rows).sum(1), known.reshape(rows).sum(1))
 
 
 def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
     """Squared differences of `outputs` and `targets` [..., O]; zero where the target is NaN (no target given)."""
-    return torch.where(targets.isnan(), 0.0, (outputs.float() - targets.nan_to_num()).square())
+    return torch.where(targets.isnan(), 0.0, (widen(outputs) - targets.nan_to_num()).square())
 
 
 def activation_penalty(

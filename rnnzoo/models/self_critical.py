@@ -5,10 +5,11 @@ Axes: B images, K samples of each, T tokens.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rnnzoo.batches import IGNORED
 from rnnzoo.decoding.options import SearchOptions
@@ -110,3 +111,16 @@ def padded(sequences: Sequence[Sequence[int]]) -> Tensor:
     """Return sequences of ids as [N, T], IGNORED on padding."""
     longest = max(map(len, sequences))
     return torch.tensor([[*each, *[IGNORED] * (longest - len(each))] for each in sequences])
+
+
+@contextmanager
+def evaluating(*modules: nn.Module) -> Iterator[None]:
+    """Hold modules in evaluation mode, with gradients; then each of their parts is in the mode that it was in."""
+    before = [(part, part.training) for module in modules for part in module.modules()]
+    for module in modules:
+        module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in before:
+            part.training = mode

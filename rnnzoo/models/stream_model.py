@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from rnnzoo.batches import Batch, StreamBatch
 from rnnzoo.layers import Recurrent
 from rnnzoo.layers.lanes import carry, restore, resume
-from rnnzoo.models.base import ZooModel
+from rnnzoo.models.base import ZooModel, gathered
 from rnnzoo.state import State, flatten
 
 CARRIED = "carried_state"  # the key in a checkpoint
@@ -83,14 +83,16 @@ class StreamModel(ZooModel):
             group["lr"] = rate
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store the state that training carries, as plain tensors."""
+        """Store the state that training carries in each process, as plain tensors."""
         if "train" in self._states:
-            checkpoint[CARRIED] = flatten(self._states["train"])
+            checkpoint[CARRIED] = gathered([field.cpu() for field in flatten(self._states["train"])])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up the state that training carried."""
-        if CARRIED in checkpoint:
-            self._states["train"] = restore(self.recurrent, checkpoint[CARRIED])
+        """Take up the state that training carried in this process; on other numbers of processes all lanes begin."""
+        processes, rank = (self.trainer.world_size, self.trainer.global_rank) if self._trainer is not None else (1, 0)
+        carried = checkpoint.get(CARRIED, [])
+        if len(carried) == processes:
+            self._states["train"] = restore(self.recurrent, carried[rank])
 
     @contextmanager
     def _carrying(self, split: str) -> Iterator[None]:

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rnnzoo.cells.base import widen
 from rnnzoo.errors import InputError, unknown_name
 from rnnzoo.metrics import ClassificationCounts, MeanLoss, MultiLabel, RegressionError, SampleMetric
 from rnnzoo.models.losses import Objective, SampleLosses, cross_entropy, sample_cross_entropy, squared_error
@@ -98,7 +99,7 @@ class ClassTask(Task):
 
     def answers(self, outputs: Tensor) -> list[dict[str, Any]]:
         """Return ``{"label": name, "probability": p}``."""
-        probabilities, best = outputs.float().softmax(-1).max(-1)
+        probabilities, best = widen(outputs).softmax(-1).max(-1)
         pairs = zip(best.tolist(), probabilities.tolist(), strict=True)
         return [{"label": self.labels[label], "probability": round(probability, 6)} for label, probability in pairs]
 
@@ -121,14 +122,16 @@ class LabelSetTask(Task):
 
     def objective(self, outputs: Tensor, targets: Tensor) -> Objective:
         """Cross-entropy in nats of all decisions: logits [B, C] and 0/1 targets [B, C + 1], the last of unseen ones."""
-        smoothed = targets[:, :-1].float() * (1 - self.label_smoothing) + 0.5 * self.label_smoothing
-        losses = F.binary_cross_entropy_with_logits(outputs.float(), smoothed, reduction="none")  # [B, C]
-        weights = torch.ones_like(losses) if self.weights is None else self.weights.expand_as(losses)
+        logits = widen(outputs)
+        smoothed = targets[:, :-1].to(logits.dtype) * (1 - self.label_smoothing) + 0.5 * self.label_smoothing
+        losses = F.binary_cross_entropy_with_logits(logits, smoothed, reduction="none")  # [B, C]
+        weights = torch.ones_like(losses) if self.weights is None else self.weights.to(losses.dtype).expand_as(losses)
         return Objective((losses * weights).sum(), weights.sum())
 
     def sample_losses(self, outputs: Tensor, targets: Tensor) -> SampleLosses:
         """Negative log-likelihood in nats of the decisions of each sample."""
-        losses = F.binary_cross_entropy_with_logits(outputs.float(), targets[:, :-1].float(), reduction="none")
+        logits = widen(outputs)
+        losses = F.binary_cross_entropy_with_logits(logits, targets[:, :-1].to(logits.dtype), reduction="none")
         return SampleLosses(losses.sum(1), torch.full_like(losses[:, 0], losses.shape[1]))
 
     def build_metrics(self) -> dict[str, SampleMetric]:
@@ -142,9 +145,11 @@ class LabelSetTask(Task):
     def answers(self, outputs: Tensor) -> list[dict[str, Any]]:
         """Return ``{"labels": [names], "probabilities": {name: p}}``."""
         found = []
-        for row in outputs.float().sigmoid().tolist():
+        chosen = (outputs > 0).tolist()  # as the metrics decide, not by what is rounded below
+        for row, own in zip(widen(outputs).sigmoid().tolist(), chosen, strict=True):
             scored = {name: round(probability, 6) for name, probability in zip(self.labels, row, strict=True)}
-            found.append({"labels": [name for name in scored if scored[name] > 0.5], "probabilities": scored})
+            names = [name for name, yes in zip(self.labels, own, strict=True) if yes]
+            found.append({"labels": names, "probabilities": scored})
         return found
 
 
@@ -163,8 +168,8 @@ class NumberTask(Task):
 
     def objective(self, outputs: Tensor, targets: Tensor) -> Objective:
         """Squared error over the targets [B, ..., O] that are not NaN."""
-        given = ~targets.isnan()
-        return Objective(squared_error(outputs, targets).sum(), given.sum().to(outputs.dtype))
+        total = squared_error(outputs, targets).sum()
+        return Objective(total, (~targets.isnan()).sum().to(total.dtype))
 
     def sample_losses(self, outputs: Tensor, targets: Tensor) -> SampleLosses:
         """Squared error of each sample in normalised units."""
@@ -177,11 +182,11 @@ class NumberTask(Task):
 
     def update_answers(self, metrics: Mapping[str, Any], ids: Tensor, outputs: Tensor, targets: Tensor) -> None:
         """Count the errors in the units of the data."""
-        metrics["errors"].update(ids, self.restore(outputs.float()), self.restore(targets))
+        metrics["errors"].update(ids, self.restore(widen(outputs)), self.restore(targets))
 
     def answers(self, outputs: Tensor) -> list[dict[str, Any]]:
         """Return ``{"numbers": {name: value}}``."""
-        rows = self.restore(outputs.float()).tolist()
+        rows = self.restore(widen(outputs)).tolist()
         return [{"numbers": dict(zip(self.names, row, strict=True))} for row in rows]
 
 

@@ -142,9 +142,15 @@ class Translator(ZooModel):
             hidden_size=hidden_size,
             num_layers=num_layers,
             dropout=dropout,
-            options=dataclasses.replace(options, bidirectional=False),
+            options=dataclasses.replace(options, bidirectional=False, learn_initial_state=False),  # the bridge makes it
         )
         self.bridge = Bridge(encoder=self.encoder, decoder=decoder)
+        if attention == NO_ATTENTION and not self.bridge.carries:
+            raise InputError(
+                "model.attention",
+                expected="an attention, or a cell whose first state others may set",
+                got=f"{NO_ATTENTION} with cell {cell}",
+            )
         self.decoder = AttentionDecoder(
             embedding=target,
             recurrent=decoder,
@@ -276,10 +282,7 @@ class Translator(ZooModel):
         return drawn
 
     def _sampling(self) -> float:
-        if not self.training or self.scheduled_sampling == 0 or self._trainer is None:
-            return 0.0
-        epochs = max(2, self.trainer.max_epochs or 2)
-        return self.scheduled_sampling * min(1.0, self.current_epoch / (epochs - 1))
+        return self.scheduled_sampling * self.progress() if self.training else 0.0
 
 
 def token_embedding(vocabulary_size: int, options: WordOptions) -> WordEmbedding:

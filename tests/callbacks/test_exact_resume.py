@@ -171,20 +171,28 @@ def test_another_number_of_processes_takes_no_state_of_the_generators(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_that_are_killed_go_on_as_two_that_were_not(tmp_path):
+@pytest.mark.parametrize(
+    ("recipe", "limit", "part", "whole"),
+    [
+        ("hidden_markov", ["--data.limit", "80", "--model.dropout", "0.4"], ["max_epochs", "1"], ["max_epochs", "3"]),
+        ("markov_text", ["--model.hidden_size", "6"], ["max_steps", "7"], ["max_steps", "10"]),  # within an epoch
+    ],
+)
+def test_two_processes_that_are_killed_go_on_as_two_that_were_not(tmp_path, recipe, limit, part, whole):
     two = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
-    small = ["--data.limit", "80", "--model.dropout", "0.4", "--trainer.enable_progress_bar", "false"]
+    small = [*limit, "--trainer.enable_progress_bar", "false"]
+    until = [[f"--trainer.{name}", count] for name, count in (part, whole)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
     def call(*argv):
         command = [sys.executable, "-m", "rnnzoo", *argv]
         subprocess.run(command, check=True, timeout=300, env=environment, cwd=tmp_path, capture_output=True)
 
-    call("fit", "hidden_markov", *two, *small, "--trainer.max_epochs", "3", "--run_dir", "whole")
-    call("fit", "hidden_markov", *two, *small, "--trainer.max_epochs", "1", "--run_dir", "part")
-    call("fit", "--resume", "part", "--trainer.max_epochs", "3")
-    whole, part = (
+    call("fit", recipe, *two, *small, *until[1], "--run_dir", "whole")
+    call("fit", recipe, *two, *small, *until[0], "--run_dir", "part")
+    call("fit", "--resume", "part", *until[1])
+    expected, found = (
         torch.load(tmp_path / each / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
         for each in ("whole", "part")
     )
-    assert all(torch.equal(whole[key], part[key]) for key in whole)
+    assert all(torch.equal(expected[key], found[key]) for key in expected)

@@ -101,6 +101,19 @@ def test_a_sample_belongs_to_its_seeds(values):
     assert run(None) == run([0, 1, 2])
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_noise_is_the_same_whatever_type_torch_makes(dtype):
+    """Trainers of narrow models set it."""
+    expected = sampling.noise(1, 2, 3)
+    assert expected.dtype == torch.float32
+    before = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(dtype)
+        assert torch.equal(sampling.noise(1, 2, 3), expected)
+    finally:
+        torch.set_default_dtype(before)
+
+
 def test_top_k_of_one_is_greedy():
     decoder, context = ToyDecoder(), make_context(8)
     greedy = search(decoder, context, SearchOptions(method="greedy", max_length=9))

@@ -7,6 +7,8 @@ import torch
 from catalogue import CELLS
 from small_models import SAMPLES, batch_of, build
 
+from rnnzoo.errors import InputError
+
 OPTIONS = {  # beside the defaults: what passes the hidden state on from step to step
     "Translator": {"input_feeding": True},
     "Captioner": {"attention": "top_down"},
@@ -30,6 +32,32 @@ def test_a_step_and_an_answer(name, cell):
     with torch.inference_mode():
         answers = model.answers(model(batch), batch)
     assert len(answers) == len(SAMPLES[name])
+
+
+VARIANTS = [
+    *((name, {}) for name in PATTERNS),
+    ("Translator", {"attention": "none"}),
+    ("Translator", {"recurrent": {"learn_initial_state": True}}),
+    ("Captioner", {"attention": "none", "image_as": "state"}),
+    ("Captioner", {"attention": "none", "image_as": "input"}),
+    ("Captioner", {"attention": "top_down"}),
+]
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(("name", "options"), VARIANTS, ids=str)
+def test_no_parameter_is_without_a_gradient(name, options, cell):
+    """Else it would be of no use, and several processes would stop at it; what is read is behind these gradients."""
+    if "recurrent" in options and (cell.startswith("mlstm") or cell == "qrnn"):
+        return
+    if cell == "mlstm" and options.get("attention") == "none" and options.get("image_as") != "input":
+        with pytest.raises(InputError, match=r"expected .*, got .*mlstm"):
+            build(name, cell=cell, **options)
+        return
+    model = build(name, cell=cell, **options)
+    batch = batch_of(model)
+    model.objective(model(batch), batch).total.backward()
+    assert [key for key, parameter in model.named_parameters() if parameter.grad is None] == []
 
 
 @pytest.mark.parametrize("name", OPTIONS)

@@ -65,6 +65,42 @@ def test_a_batch_without_a_known_target_has_a_gradient_of_zero():
     assert torch.equal(logits.grad, torch.zeros(2, 3))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("kind", ["class", "set", "number"])
+def test_losses_are_computed_wide_in_a_model_of_any_type(kind, dtype):
+    loss = LossOptions(class_weights={"a": 0.3})
+    if kind == "class":
+        task, targets = ClassTask(labels=["a", "b"], loss=loss, item="frame"), torch.tensor([[0, 1, 0, -1]] * 2)
+        outputs = torch.randn(2, 4, 2)
+    elif kind == "set":
+        task, targets, outputs = (
+            LabelSetTask(labels=["a", "b"], loss=loss),
+            torch.tensor([[1, 0, 0]] * 2),
+            torch.randn(2, 2),
+        )
+    else:
+        task, targets = NumberTask(names=["x"], restore=lambda x: x), torch.randn(70_001, 1)
+        outputs = targets + 1
+    task, outputs = task.to(dtype), outputs.to(dtype).requires_grad_()
+    found = task.objective(outputs, targets)
+    wanted = torch.promote_types(dtype, torch.float32)
+    assert found.total.dtype == found.items.dtype == wanted
+    items = {"class": 3.2, "set": 2.6, "number": 70_001}[kind]
+    assert float(found.items) == pytest.approx(
+        items, rel=1e-2 if dtype == torch.bfloat16 and kind != "number" else 1e-3
+    )
+    (gradient,) = torch.autograd.grad(found.total / found.items, outputs)
+    assert gradient.isfinite().all()
+    assert float(gradient.float().abs().sum()) > 0
+    assert task.sample_losses(outputs, targets).totals.dtype == wanted
+
+
+def test_a_label_is_answered_where_it_is_counted():
+    task = LabelSetTask(labels=["a", "b", "c"], loss=LossOptions())
+    (answer,) = task.answers(torch.tensor([[1e-6, -1e-6, 2.0]]))
+    assert answer["labels"] == ["a", "c"]
+
+
 def test_squared_error_leaves_out_missing_targets():
     outputs = torch.tensor([[1.0, 2.0]], requires_grad=True)
     errors = squared_error(outputs, torch.tensor([[3.0, float("nan")]]))

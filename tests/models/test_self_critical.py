@@ -96,6 +96,27 @@ def test_it_raises_the_expected_reward(attention):
     assert sum(rewards[-5:]) > 1.2 * sum(rewards[:5])
 
 
+def test_what_is_improved_is_what_answers(monkeypatch):
+    data = CaptionData(synthetic="scenes", limit=4, batch_size=4)
+    model = Captioner(
+        processor=data.processor, hidden_size=8, words={"size": 6}, image={"channels": [8, 8]}, region_size=8,
+        dropout=0.5, self_critical={"from_epoch": 0, "samples": 2},
+    ).train()  # fmt: skip
+    batch = next(iter(data.train_dataloader()))
+    model.self_critical = SelfCritical(
+        options=model.self_critical_options, tokenizer=data.processor.tokenizer, corpus=batch.references
+    )
+    modes = [module.training for module in model.modules()]
+    read = model(batch)
+    assert [module.training for module in model.modules()] == modes
+    assert read.reading is None
+    found = model.objective(read, batch)
+    assert [module.training for module in model.modules()] == modes
+    found.total.backward()
+    assert all(parameter.grad is not None for parameter in model.encoder.parameters() if parameter.requires_grad)
+    torch.testing.assert_close(read.context.mean, model.eval().describe(batch).mean)
+
+
 @pytest.mark.filterwarnings("ignore")  # Lightning warns of small data
 def test_it_takes_over_from_its_epoch_and_leaves_the_model_in_training(tmp_path):
     data = CaptionData(synthetic="scenes", limit=16, batch_size=8)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader
 
-from rnnzoo.batches import TextBatch
+from rnnzoo.batches import UNSEEN, TextBatch
 from rnnzoo.data import TaggingData, TextClassificationData
 from rnnzoo.errors import InputError
 from rnnzoo.models import SequenceClassifier, SequenceTagger
@@ -78,6 +80,56 @@ def test_accumulated_batches_of_different_sizes_equal_one_large_batch():
     apart = train(classifier(), [one, two], gradient_clip_val=0)
     assert torch.allclose(together, cut, atol=1e-6)
     assert not torch.allclose(together, apart, atol=1e-3)
+
+
+def unknown(lengths, start=0):
+    """Return a batch without a label that is known."""
+    made = batch(lengths, start=start)
+    return made._replace(targets=torch.full_like(made.targets, UNSEEN))
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))), ids=str)
+def test_accumulated_batches_without_items_change_nothing_wherever_they_come(order):
+    parts = [batch([3, 2]), unknown([4]), batch([3], start=5)]
+    together = train(classifier(), [parts[0], parts[2]], accumulate_grad_batches=2, gradient_clip_val=0)
+    found = train(classifier(), [parts[place] for place in order], accumulate_grad_batches=3, gradient_clip_val=0)
+    assert torch.allclose(together, found, atol=1e-6)
+
+
+def test_accumulated_batches_of_nothing_but_unknown_labels_leave_the_weights_as_they_are():
+    before = torch.cat([parameter.detach().reshape(-1) for parameter in classifier().parameters()])
+    assert torch.equal(train(classifier(), [unknown([3]), unknown([2])], accumulate_grad_batches=2), before)
+
+
+def test_the_loss_of_an_epoch_is_its_mean_by_weight():
+    one, two = batch([3, 3]), batch([3], start=5)
+    model = classifier(loss={"class_weights": {"x": 0.4, "y": 0.001}})
+    model.configure_optimizers = lambda: torch.optim.SGD(model.parameters(), lr=0.0)
+    sums = [model.objective(model(each), each) for each in (one, two)]
+    train(model, [one, two])
+    expected = sum(each.total.item() for each in sums) / sum(each.items.item() for each in sums)
+    assert float(model.trainer.callback_metrics["train/loss"]) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"max_epochs": 3}, [0, 0, 0.5, 0.5, 1, 1]),
+        ({"max_epochs": 1}, [0, 0]),
+        ({"max_epochs": -1, "max_steps": 4}, [0, 0.25, 0.5, 0.75]),
+        ({"max_epochs": 3, "max_steps": 4}, [0, 0.25, 0.5, 0.75]),
+        ({"max_epochs": 5, "max_steps": 100, "limit_train_batches": 1}, [0, 0.25, 0.5, 0.75, 1]),
+    ],
+    ids=str,
+)
+def test_progress_goes_from_nothing_to_the_end_that_comes_first(settings, expected):
+    model = classifier()
+    assert model.progress() == 0
+    found = []
+    objective = model.objective
+    model.objective = lambda *arguments: found.append(model.progress()) or objective(*arguments)
+    train(model, [batch([3]), batch([2])], **settings)
+    assert found == pytest.approx(expected)
 
 
 def step_length(**settings):
