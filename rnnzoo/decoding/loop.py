@@ -28,6 +28,7 @@ class Limits(NamedTuple):
     prefixes: Tensor  # [B, P] int64, -1 past the end of each row's prefix
     least: Tensor  # [B] int64, the tokens before which the end cannot come
     most: Tensor  # [B] int64, the tokens after which only the end can come
+    read: Tensor  # [B, R] int64, the tokens that the context was made of, as far as their n-grams count; -1 before
 
 
 class Found(NamedTuple):
@@ -99,7 +100,7 @@ class SearchLoop(ABC):
         self.state = decoder.initial_state(context)
         self.tokens = torch.full((batch, 1), self.end_id, device=device)  # [b, K]
         self.log_probabilities = torch.zeros(batch, 1, device=device)  # [b, K]
-        self.history = self.tokens.new_zeros(batch, 1, 0) if options.block_ngrams else None  # [b, K, T]
+        self.history = limits.read.unsqueeze(1) if options.block_ngrams else None  # [b, K, R + T]
         self.coverage: Tensor | None = None  # [b, K, S]
 
     @property
@@ -183,11 +184,12 @@ class SearchLoop(ABC):
         permitted = logits.index_fill(2, self.suppressed, IMPOSSIBLE)
         if self.length < self.all_free:
             permitted[..., self.end_id].masked_fill_((limits.least > self.length).unsqueeze(1), IMPOSSIBLE)
-        if self.history is not None and self.length >= self.options.block_ngrams:
-            size = self.options.block_ngrams
-            grams = self.history.unfold(2, size, 1)  # [b, K, T - size + 1, size]
-            recent = self.history[..., self.length - size + 1 :].unsqueeze(2)  # [b, K, 1, size - 1]
-            row, slot, place = (grams[..., :-1] == recent).all(-1).nonzero(as_tuple=True)
+        size = self.options.block_ngrams
+        if self.history is not None and self.history.shape[2] >= size:
+            grams = self.history.unfold(2, size, 1)  # [b, K, R + T - size + 1, size]
+            recent = self.history[..., self.history.shape[2] - size + 1 :].unsqueeze(2)  # [b, K, 1, size - 1]
+            again = (grams[..., :-1] == recent).all(-1) & (grams >= 0).all(-1)
+            row, slot, place = again.nonzero(as_tuple=True)
             permitted[row, slot, grams[row, slot, place, -1]] = IMPOSSIBLE
         if self.length < limits.prefixes.shape[1]:
             forced = limits.prefixes[:, self.length]  # [b]

@@ -35,7 +35,7 @@ class SearchOptions:
         coverage_penalty: strength of the coverage penalty (β in the paper); 0 is none.
         min_length: tokens after the prefix before which the end cannot come.
         max_length: tokens after the prefix after which only the end can come.
-        block_ngrams: no n-gram of this size occurs twice; 0 allows all. Those of the prefix count.
+        block_ngrams: no n-gram of this size occurs twice; 0 allows all. Those of the prefix, or of a prompt, count.
         temperature: of sampling: logits are divided by it, before `top_k`.
         top_k: sample from so many most probable tokens only; 0 takes all.
         top_p: then sample from the fewest most probable tokens that together have this probability; at least one.

@@ -27,6 +27,7 @@ def search(
     prefixes: Sequence[Sequence[int]] | None = None,
     max_lengths: Tensor | None = None,
     seeds: Sequence[int] | None = None,
+    read: Sequence[Sequence[int]] | None = None,
 ) -> list[list[Hypothesis]]:
     """Generate sequences for each row of the context.
 
@@ -42,6 +43,7 @@ def search(
         max_lengths: [B] greatest lengths of the rows, where they are below `options.max_length`.
         seeds: B numbers by which the noise of a row is known again when it samples, such as the ids of the samples;
             0 to B - 1 by default.
+        read: B lists of ids that the context was made of, where `options.block_ngrams` is to count their n-grams.
 
     Returns:
         For each row the best `options.n_best` hypotheses, best first, of which those that ended come before those
@@ -53,7 +55,7 @@ def search(
     """
     if row_count(context) == 0:
         return []
-    loop = prepare(decoder, context, options, suppressed, prefixes, max_lengths, seeds)
+    loop = prepare(decoder, context, options, suppressed, prefixes, max_lengths, seeds, read)
     while loop.active:
         loop.advance()
     return loop.hypotheses()
@@ -67,10 +69,12 @@ def stream(
     suppressed: Sequence[int] = (),
     prefix: Sequence[int] = (),
     seed: int = 0,
+    read: Sequence[int] = (),
 ) -> Iterator[int]:
     """Generate one sequence for a context of one row, and yield each token as soon as it is chosen.
 
-    These are the tokens that `search` finds with the same options and ``seeds=[seed]``, without the prefix.
+    These are the tokens that `search` finds with the same options, ``seeds=[seed]`` and ``read=[read]``, without the
+    prefix.
 
     Raises:
         InputError: for a beam, whose first token is known only when it is done; for several samples or rows; and as
@@ -81,7 +85,7 @@ def stream(
         raise InputError("search.method", expected="greedy or sample, one hypothesis, to stream", got=got)
     if row_count(context) != 1:
         raise InputError("stream", expected="a context of one row", got=f"{row_count(context)} rows")
-    loop = prepare(decoder, context, options, suppressed, [prefix], None, [seed])
+    loop = prepare(decoder, context, options, suppressed, [prefix], None, [seed], [read])
     while loop.active:
         loop.advance()
         if loop.active and loop.length > len(prefix):
@@ -125,6 +129,7 @@ def prepare(
     prefixes: Sequence[Sequence[int]] | None,
     max_lengths: Tensor | None,
     seeds: Sequence[int] | None,
+    read: Sequence[Sequence[int]] | None,
 ) -> SearchLoop:
     """Check the arguments of a search and set it up.
 
@@ -133,7 +138,8 @@ def prepare(
     """
     rows, size, device = row_count(context), decoder.vocabulary_size, first_field(context).device
     prefixes = [[]] * rows if prefixes is None else prefixes
-    for name, values in (("prefixes", prefixes), ("max_lengths", max_lengths), ("seeds", seeds)):
+    read = [[]] * rows if read is None else read
+    for name, values in (("prefixes", prefixes), ("max_lengths", max_lengths), ("seeds", seeds), ("read", read)):
         if values is not None and len(values) != rows:
             raise InputError(name, expected=f"one for each of {rows} rows", got=str(len(values)))
     check_ids("suppressed", suppressed, size)
@@ -147,7 +153,10 @@ def prepare(
     if max_lengths is not None:
         most = torch.minimum(most, max_lengths.to(most).clamp(min=0))
     least = most.clamp(max=options.min_length)
-    limits = Limits(forced.to(device), lengths + least, lengths + most)
+    before = torch.full((rows, max(map(len, read))), -1)
+    for row, ids in enumerate(read):
+        before[row, before.shape[1] - len(ids) :] = torch.tensor(list(ids), dtype=torch.long)
+    limits = Limits(forced.to(device), lengths + least, lengths + most, before.to(device))
     banned = torch.tensor(list(suppressed), dtype=torch.long, device=device)
     if options.method == "sample":
         names = [int(each) for each in (range(rows) if seeds is None else seeds)]

@@ -41,10 +41,10 @@ def stream_text(
     try:
         decoder, context = continuation(model), read_text(model, ids)
         if chosen.method == "beam":
-            best = search(decoder, context, chosen, suppressed=never(model), seeds=[seed])[0][0]
+            best = search(decoder, context, chosen, suppressed=never(model), seeds=[seed], read=[ids])[0][0]
             yield writer.write(best.tokens)
         else:
-            for token in stream(decoder, context, chosen, suppressed=never(model), seed=seed):
+            for token in stream(decoder, context, chosen, suppressed=never(model), seed=seed, read=ids):
                 if piece := writer.push(token):
                     yield piece
         if piece := writer.finish():

@@ -85,6 +85,21 @@ def test_no_ngram_comes_twice(method, size):
 
 
 @METHODS
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_no_ngram_of_what_was_read_comes_again(method, size):
+    decoder, context = ToyDecoder(end_bonus=-4.0), make_context(5)
+    options = SearchOptions(method=method, beam_size=3, max_length=12, block_ngrams=size)
+    read = [[], [1], [2, 2, 2, 2], [0, 1, 0, 1], [3, 2, 1, 0]]
+    found = [row[0].tokens for row in search(decoder, context, options, read=read)]
+    assert found != [row[0].tokens for row in search(decoder, context, options)]
+    for tokens, before in zip(found, read, strict=True):
+        assert not repeats([*before, *tokens], size, start=len(before))
+    for row, before in enumerate(read):  # alone as in the batch
+        ((alone,),) = search(decoder, pick(context, row), options, read=[before], seeds=[row])
+        assert alone.tokens == found[row]
+
+
+@METHODS
 def test_suppressed_ids_never_come(method):
     decoder, context = ToyDecoder(), make_context(20)
     options = SearchOptions(method=method, max_length=20)

@@ -76,6 +76,18 @@ def test_an_end_ends_a_document_and_is_a_line_end_elsewhere():
     assert len(bias(plain, plain.processor.end_id, 50.0).generate("so", max_tokens=9)) == 9
 
 
+@pytest.mark.parametrize("method", ["greedy", "sample", "beam"])
+def test_ngrams_of_the_prompt_are_blocked_too(method):
+    model = build()
+    for name, value in (("o", 90), ("s", 60)):  # o wherever it may come, else s
+        (token,) = model.processor.encode_prompt(name)
+        bias(model, token, value)
+    options = {"method": method, "block_ngrams": 2}
+    assert model.generate("so", max_tokens=1, options=options) == "o"
+    assert model.generate("oo", max_tokens=1, options=options) == "s"
+    assert model.generate("ooso", max_tokens=1, options=options) not in ("o", "s")
+
+
 def test_a_model_in_training_goes_on_training():
     model = build(dropout=0.5, num_layers=2).train()
     assert model.generate("so", options={"method": "greedy"}) == model.eval().generate(
