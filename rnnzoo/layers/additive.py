@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rnnzoo.cells.base import wide
+
 BLOCKS = {"cpu": 2**19}  # numbers of [rows, T, S, A] that are held at once: 2 MiB stay in a cache
 BLOCK = 2**26  # the same on other devices
 
@@ -64,7 +66,8 @@ class AdditiveScores(torch.autograd.Function):
         queries, keys, vector = ctx.saved_tensors
         by_sigmoid = tanh_is_slow(queries)
         backward = torch.ops.aten.sigmoid_backward if by_sigmoid else torch.ops.aten.tanh_backward
-        g_queries, g_keys, g_vector = torch.empty_like(queries), torch.empty_like(keys), torch.zeros_like(vector)
+        g_queries, g_keys = torch.empty_like(queries), torch.empty_like(keys)
+        g_vector = torch.zeros_like(vector, dtype=wide(vector.dtype))  # a sum over blocks
         for rows in blocks(queries, keys):
             features = squashed(queries[rows], keys[rows], by_sigmoid)
             grads = g_scores[rows]
@@ -75,7 +78,7 @@ class AdditiveScores(torch.autograd.Function):
         if by_sigmoid:
             vector = 4 * vector
             g_vector = 2 * g_vector - g_scores.sum()
-        return g_queries * vector, g_keys * vector, g_vector
+        return g_queries * vector, g_keys * vector, g_vector.to(vector.dtype)
 
 
 def tanh_is_slow(values: Tensor) -> bool:

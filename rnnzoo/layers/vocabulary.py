@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rnnzoo.cells.base import widen
+from rnnzoo.cells.base import wide, widen
 from rnnzoo.errors import InputError
 
 CHUNK_NUMBERS = 2**23  # logits that are held at once: 32 MiB in float32
@@ -109,8 +109,10 @@ class ChunkedCrossEntropy(torch.autograd.Function):
             low = weight.to(dtype)
             total = widen(torch.zeros((), dtype=weight.dtype, device=inputs.device))
             inputs_grad = torch.empty_like(inputs) if need_inputs else None
-            weight_grad = torch.zeros_like(weight) if need_weight else None
-            bias_grad = torch.zeros_like(bias) if need_bias else None
+            weight_grad = (
+                torch.zeros_like(weight, dtype=wide(weight.dtype)) if need_weight else None
+            )  # sums over chunks
+            bias_grad = torch.zeros_like(bias, dtype=wide(bias.dtype)) if need_bias else None
             rows = chunk_rows(inputs, size)
             for start in range(0, len(inputs), rows):
                 chunk, target = inputs[start : start + rows].to(dtype), targets[start : start + rows]
@@ -138,7 +140,8 @@ class ChunkedCrossEntropy(torch.autograd.Function):
                         weight_grad.addmm_(grad.t(), chunk)
                     else:
                         weight_grad += torch.mm(grad.t(), chunk)
-        ctx.save_for_backward(inputs_grad, weight_grad, bias_grad)
+        narrow = ((weight_grad, weight), (bias_grad, bias))
+        ctx.save_for_backward(inputs_grad, *(None if each is None else each.to(like.dtype) for each, like in narrow))
         return total
 
     @staticmethod

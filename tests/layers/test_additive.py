@@ -36,6 +36,16 @@ def test_equals_the_formula(monkeypatch, block, rows, steps, places, dtype):
         torch.testing.assert_close(got, wanted)
 
 
+def test_a_narrow_vector_has_the_gradient_of_one_block(monkeypatch):
+    queries, keys, vector = problem(300, 3, 4, dtype=torch.float32)
+    found = {}
+    for block in (1, 10**6):
+        monkeypatch.setitem(additive.BLOCKS, "cpu", block)
+        narrow = [each.detach().bfloat16().requires_grad_() for each in (queries, keys, vector)]
+        (found[block],) = torch.autograd.grad(additive_scores(*narrow).square().sum(), narrow[2:])
+    torch.testing.assert_close(found[1], found[10**6], rtol=0.008, atol=0.0)  # one rounding
+
+
 def test_the_graph_can_be_used_twice():
     arguments = problem(3, 2, 4)
     found = additive_scores(*arguments).sum()

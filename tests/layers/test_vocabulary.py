@@ -215,6 +215,19 @@ def test_autocast(kind, smoothing):
     assert loss.tolist() != expected.tolist(), "the products ran in bfloat16"
 
 
+def test_narrow_weights_have_the_gradient_of_one_chunk(monkeypatch):
+    torch.manual_seed(0)
+    head = VocabularyHead(input_size=8, vocabulary_size=40).bfloat16()
+    hidden, targets = torch.randn(1000, 8).bfloat16(), torch.randint(40, (1000,))
+    found = []
+    for numbers in (40 * 10, 40 * 1000):
+        monkeypatch.setattr(vocabulary, "CHUNK_NUMBERS", numbers)
+        found.append(torch.autograd.grad(head.loss(hidden, targets), [head.weight, head.bias]))
+    for got, expected in zip(*found, strict=True):
+        assert got.dtype == torch.bfloat16
+        torch.testing.assert_close(got, expected, rtol=0.02, atol=0.05)
+
+
 def test_half_precision_weights():
     head, _ = make_head(dtype=torch.bfloat16)
     inputs, targets = make_items(dtype=torch.bfloat16)
