@@ -197,7 +197,7 @@ class ScanFunction(torch.autograd.Function):
         )
         carried = torch.zeros_like(initial) if g_final is None else g_final.to(initial.dtype, copy=True).contiguous()
         g_x = torch.empty_like(x)
-        totals = [torch.zeros_like(parameter) for parameter in parameters]
+        totals = [torch.zeros_like(parameter, dtype=wide(parameter.dtype)) for parameter in parameters]
         rooms = [h.new_empty(len(ctx.parts[0]), h.shape[1]) for _ in range(4)]
         for part in reversed(ctx.parts):
             a, g_a, g_b, g_h = (room[: len(part)] for room in rooms)
@@ -214,7 +214,8 @@ class ScanFunction(torch.autograd.Function):
                 recur_back(one[0], run.of(h), run.before(initial, h), one[1], carried[run.batch], *into)
             pieces.call("grads", part.rows, given, hidden, sent, g_a, g_b, *parameters, g_x[part.rows], *totals)
         pieces.bound.clear()
-        return None, g_x.unflatten(0, (len(initial), -1)), carried, *totals
+        narrow = (total.to(parameter.dtype) for total, parameter in zip(totals, parameters, strict=True))
+        return None, g_x.unflatten(0, (len(initial), -1)), carried, *narrow
 
 
 class Run(NamedTuple):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 from rnnzoo.backends.form import Form
 from rnnzoo.backends.kernels import Kernel, Kernels, bind
 from rnnzoo.backends.product import Product
-from rnnzoo.cells.base import StagedCell
+from rnnzoo.cells.base import StagedCell, wide
 
 CHUNK = 2**20  # numbers of projected input in one chunk of steps on a CPU
 
@@ -196,9 +197,10 @@ def walk_back(job: Job, wanted: bool, *tensors: Tensor) -> list[Tensor]:
     scratch = given.source.new_empty(room, dtype=width) if whole is None else None
     sums = [] if form.additive else [given.state[0].new_empty(room[0], rows, len(w)) for w in given.weights]
     g_source = torch.empty_like(given.source) if whole is None and wanted else whole
-    g_affine = [torch.zeros_like(value) for value in given.affine]
-    g_weights = [torch.zeros_like(weight) for weight in given.weights]
-    g_parameters = [torch.zeros_like(value) for value in given.parameters]
+    shared = (given.affine, given.weights, given.parameters)  # their gradients are sums over the steps
+    g_affine, g_weights, g_parameters = (
+        [torch.zeros_like(value, dtype=wide(value.dtype)) for value in values] for values in shared
+    )
     g_fields = [value.clone(memory_format=torch.contiguous_format) for value in g_final]
     g_before = [torch.empty_like(value) for value in g_fields]
     places = job.kernels[False].extra_places
@@ -239,9 +241,10 @@ def walk_back(job: Job, wanted: bool, *tensors: Tensor) -> list[Tensor]:
         for index, buffer in enumerate([g_block] if form.additive else sums):
             place = form.operands[index]
             multiplied = operands[job.computed.index(index)] if place is None else histories[moving.index(place)]
-            add_product(g_weights[index], buffer[: len(chunk)], multiplied[chunk.start : chunk.stop], job.dtype)
+            dtype = layouts[index].weight.dtype
+            add_product(g_weights[index], buffer[: len(chunk)], multiplied[chunk.start : chunk.stop], dtype)
         if project is not None:
-            add_product(g_affine[0], g_block, given.source[chunk.start : chunk.stop], job.dtype)
+            add_product(g_affine[0], g_block, given.source[chunk.start : chunk.stop], project.weight.dtype)
             g_affine[1] += g_block.flatten(0, 1).sum(0, dtype=g_affine[1].dtype)
             if wanted and g_source is not None:
                 sent = project.backward(g_block.flatten(0, 1))
@@ -249,7 +252,9 @@ def walk_back(job: Job, wanted: bool, *tensors: Tensor) -> list[Tensor]:
     for place, extra in zip(places, g_extra, strict=True):
         g_fields[place] += extra
     job.bound.clear()
-    return [*([g_source] if wanted and g_source is not None else []), *g_affine, *g_weights, *g_parameters, *g_fields]
+    found = zip([*g_affine, *g_weights, *g_parameters], chain(*shared), strict=True)
+    narrow = [each.to(value.dtype) for each, value in found]
+    return [*([g_source] if wanted and g_source is not None else []), *narrow, *g_fields]
 
 
 def history(first: Tensor, steps: int) -> Tensor:
@@ -292,9 +297,8 @@ def read_kept(
     return blocks, products
 
 
-def add_product(total: Tensor, grads: Tensor, operands: Tensor, dtype: torch.dtype | None) -> None:
-    """Add to the gradient of a weight [P, K] that of some steps: [S, B, P] and [S, B, K]."""
-    dtype = dtype or total.dtype
+def add_product(total: Tensor, grads: Tensor, operands: Tensor, dtype: torch.dtype) -> None:
+    """Add to the gradient of a weight [P, K] that of some steps, [S, B, P] and [S, B, K], multiplied in `dtype`."""
     left, right = grads.flatten(0, 1).to(dtype).t(), operands.flatten(0, 1).to(dtype)
     if dtype == total.dtype:
         total.addmm_(left, right)

@@ -88,6 +88,21 @@ def test_compiled_kernels_in_bfloat16(compiling, name, whole):
     assert kernels._compiled
 
 
+@pytest.mark.parametrize("name", ["gru", "lstm", "indrnn", "peephole", "cifg", "mogrifier"])
+def test_gradients_of_a_narrow_cell_are_summed_wide_over_the_steps(name):
+    torch.manual_seed(1)
+    cell = make_cell(name, input_size=4, hidden_size=4).bfloat16()
+    inputs, weights = torch.randn(4, 600, 4).bfloat16(), torch.rand(4, 600, 4).bfloat16()
+    found = []
+    for run, dtype in ((fused.run, torch.bfloat16), (reference.run, torch.float64)):
+        cell.to(dtype)
+        outputs, _ = run(cell, inputs.to(dtype), None, None)
+        found.append(torch.autograd.grad((outputs * weights.to(dtype)).double().sum(), list(cell.parameters())))
+    for got, expected in zip(*found, strict=True):
+        assert got.dtype == torch.bfloat16
+        assert (got.double() - expected).norm() < 0.02 * expected.norm()  # 0.2 where each step is rounded
+
+
 def test_shapes_are_compiled_when_they_have_come_often(monkeypatch, compiling):
     monkeypatch.delenv("RNNZOO_COMPILE")
     monkeypatch.setattr(kernels, "COMPILE_AFTER", 3)
