@@ -8,6 +8,7 @@ import math
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -252,11 +253,26 @@ def test_the_carried_state_goes_into_the_checkpoint_and_back(folder, tmp_path):
     trainer.fit(model, datamodule=data)
     trainer.save_checkpoint(tmp_path / "model.ckpt")
     stored = torch.load(tmp_path / "model.ckpt", weights_only=True)
-    assert all(isinstance(field, torch.Tensor) for field in stored["carried_state"])
+    (own,) = stored["carried_state"]  # of one process
+    assert all(isinstance(field, torch.Tensor) for field in own)
     loaded = LanguageModel.load_from_checkpoint(tmp_path / "model.ckpt", weights_only=True)
     before, after = (flatten(each._states["train"]) for each in (model, loaded))
     assert len(before) == 4
     assert all(torch.equal(*pair) for pair in zip(before, after, strict=True))
+
+
+def test_each_process_takes_up_the_state_that_it_carried(folder):
+    model = watched(language(folder=folder))
+    states = [
+        [torch.full_like(field, rank + 1.0) for field in flatten(model.recurrent.initial_state(2))] for rank in (0, 1)
+    ]
+    for rank in (0, 1):
+        model._trainer = SimpleNamespace(world_size=2, global_rank=rank)
+        model.on_load_checkpoint({"carried_state": states})
+        assert all(bool((field == rank + 1).all()) for field in flatten(model._states.pop("train")))
+    model._trainer = SimpleNamespace(world_size=3, global_rank=0)
+    model.on_load_checkpoint({"carried_state": states})
+    assert "train" not in model._states, "on other numbers of processes the lanes are others"
 
 
 def test_learning_rates_follow_the_length_of_varied_chunks(folder):
