@@ -2,7 +2,7 @@
 
 score(y) = s_{y_1} + Σ_t e_{t,y_t} + Σ_t A_{y_{t-1},y_t} + z_{y_T},   p(y) = exp(score(y)) / Σ_{y'} exp(score(y'))
 
-All sums over tag sequences are in float32, whatever the emissions are. Axes: B batch, T time, C tags.
+All sums over tag sequences are in float32, or float64 if the emissions are. Axes: B batch, T time, C tags.
 
 Source: Lafferty, McCallum & Pereira 2001; as an output layer of recurrent networks: Lample et al. 2016.
 """
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from rnnzoo.batches import IGNORED
 from rnnzoo.cells.base import widen
-from rnnzoo.lengths import last_valid, length_mask
+from rnnzoo.lengths import length_mask
 
 Allowed = tuple[list[bool], list[list[bool]], list[bool]]  # which tags may begin [C], follow each other [C, C], end [C]
 FORBIDDEN = -1e4  # the score of what cannot be: low enough to vanish, finite so that gradients stay so
@@ -57,15 +57,15 @@ class CRF(nn.Module):
             lengths: [B].
         """
         emissions = widen(emissions)
-        wanted = tags.unsqueeze(-1) == torch.arange(emissions.shape[-1], device=tags.device)  # [B, T, C]
-        wanted = wanted | (tags < 0).unsqueeze(-1)
-        # A sequence with the tags known is the same sum over paths, with all other paths shut.
-        constrained = torch.where(wanted, emissions, emissions + FORBIDDEN * 10)
-        complete = not bool(((tags < 0) & length_mask(lengths, tags.shape[1])).any())
-        numerator = (
-            self._path_score(emissions, tags, lengths) if complete else self._log_partition(constrained, lengths)
-        )
-        return torch.where(lengths > 0, self._log_partition(emissions, lengths) - numerator, 0.0)
+        # All paths relative to the given one: of a long row, large sums would leave no digits of their difference.
+        relative = emissions - self._local_scores(emissions, tags, lengths).unsqueeze(-1)
+        total = self._log_partition(relative, lengths)
+        if bool(((tags < 0) & length_mask(lengths, tags.shape[1])).any()):
+            # A sequence with the tags known is the same sum over paths, with all other paths shut.
+            wanted = tags.unsqueeze(-1) == torch.arange(emissions.shape[-1], device=tags.device)  # [B, T, C]
+            wanted = wanted | (tags < 0).unsqueeze(-1)
+            total = total - self._log_partition(torch.where(wanted, relative, relative + FORBIDDEN * 10), lengths)
+        return torch.where(lengths > 0, total, 0.0)
 
     @torch.no_grad()
     def decode(self, emissions: Tensor, lengths: Tensor) -> Tensor:
@@ -120,15 +120,16 @@ class CRF(nn.Module):
             score = torch.where((t < lengths).unsqueeze(1), after, score)
         return torch.where(lengths > 0, torch.logsumexp(score + end, 1), 0.0)
 
-    def _path_score(self, emissions: Tensor, tags: Tensor, lengths: Tensor) -> Tensor:
-        """Return the score of the given tags [B]; 0 for a sequence of length 0."""
-        start, transitions, end = self._scores()
-        valid = length_mask(lengths, tags.shape[1])  # [B, T]
-        tags = tags.clamp(min=0)
+    def _local_scores(self, emissions: Tensor, tags: Tensor, lengths: Tensor) -> Tensor:
+        """Return what each step adds to the score of the given tags [B, T]; of unknown ones about as much."""
         if tags.shape[1] == 0:
-            return emissions.new_zeros(tags.shape[0])
-        unary = emissions.gather(2, tags.unsqueeze(2)).squeeze(2)  # [B, T]
-        pairs = transitions[tags[:, :-1], tags[:, 1:]]  # [B, T - 1]
-        score = (unary * valid).sum(1) + (pairs * valid[:, 1:]).sum(1)
-        last = last_valid(tags.unsqueeze(2), lengths).squeeze(1)  # [B]
-        return torch.where(lengths > 0, score + start[tags[:, 0]] + end[last], 0.0)
+            return emissions.new_zeros(tags.shape)
+        start, transitions, end = self._scores()
+        known = tags >= 0
+        tags = torch.where(known, tags, emissions.argmax(-1))
+        entered = torch.cat([start[tags[:, :1]], transitions[tags[:, :-1], tags[:, 1:]]], dim=1)  # [B, T]
+        linked = torch.cat([known[:, :1], known[:, 1:] & known[:, :-1]], dim=1)
+        steps = torch.arange(tags.shape[1], device=tags.device)
+        ends = known & (steps == lengths.unsqueeze(1) - 1)
+        found = emissions.gather(2, tags.unsqueeze(2)).squeeze(2)
+        return found + torch.where(linked, entered, 0.0) + torch.where(ends, end[tags], 0.0)

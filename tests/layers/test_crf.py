@@ -307,6 +307,19 @@ def test_a_long_row_of_low_precision_keeps_its_accuracy():
     assert_close(found.double(), torch.logsumexp(score + double.end.double(), 1) - gold, rtol=1e-5, atol=0)
 
 
+@pytest.mark.parametrize("hidden", [0, 0.2], ids=["known", "some unknown"])
+def test_the_loss_of_a_very_long_row_keeps_its_digits(hidden):
+    crf, steps = make_crf(num_tags=5), 4000
+    tags = torch.randint(5, (2, steps))
+    emissions = torch.randn(2, steps, 5) + 12 * torch.nn.functional.one_hot(tags, 5)
+    tags = torch.where(torch.rand(tags.shape) < hidden, UNSEEN, tags)
+    lengths = torch.tensor([steps, steps - 5])
+    found = crf.negative_log_likelihood(emissions, tags, lengths)
+    expected = crf.double().negative_log_likelihood(emissions.double(), tags, lengths)
+    assert expected.dtype == torch.float64
+    assert_close(found.double(), expected, rtol=2e-3, atol=0.0)
+
+
 def test_batches_without_steps():
     crf = make_crf(SHUT)
     emissions, lengths = torch.zeros(2, 0, TAGS), torch.zeros(2, dtype=torch.long)
