@@ -13,6 +13,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from torch import Tensor
 
+from rnnzoo.errors import InputError
 from rnnzoo.models.base import gathered
 
 BATCHES_BETWEEN_LOOKS = 20  # at the clock: all processes have to agree
@@ -77,9 +78,21 @@ class LastCheckpoint(Checkpoint):
         self._random: list[dict[str, Any]] = []  # of each process, until training goes on
         self._between = False  # whether a checkpoint is being written at the beginning of an epoch
         self._resumed = False  # whether the first epoch goes on from a checkpoint
+        self._place: list[int] = []  # epoch and batch at which the training goes on, and the batches of an epoch then
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Set the generators as they were, if this goes on from a checkpoint: getting here draws numbers too."""
+        """Set the generators as they were, if this goes on from a checkpoint: getting here draws numbers too.
+
+        Raises:
+            InputError: if it goes on within an epoch that is cut into other batches now.
+        """
+        if self._place and self._place[1] > 0 and self._place[2] != trainer.num_training_batches:
+            raise InputError(
+                f"going on within epoch {self._place[0]}",
+                expected=f"{self._place[2]} batches an epoch, as there were",
+                got=str(trainer.num_training_batches),
+                fix="leave the data and the size of batches as they were",
+            )
         if len(self._random) == trainer.world_size:  # other processes get numbers of their own
             set_random_state(self._random[trainer.global_rank])
         self._resumed = len(self._random) > 0
@@ -99,7 +112,10 @@ class LastCheckpoint(Checkpoint):
     ) -> None:
         """Write a checkpoint if it is time to, and nothing is left of this batch but what is in it."""
         loop = trainer.fit_loop.epoch_loop
+        trainer.fit_loop._restarting = False  # else an epoch that was gone on with ends without its schedulers' steps
         asked = (batch_idx + 1) % BATCHES_BETWEEN_LOOKS == 0 and not loop.batch_progress.is_last_batch
+        validated = trainer.val_check_batch  # None where time decides
+        asked = asked and not (validated and (batch_idx + 1) % validated == 0)  # what comes now would not be in it
         if asked and (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
             late = time.monotonic() - self._written >= self.seconds
             if trainer.strategy.reduce_boolean_decision(late, all=False):
@@ -117,6 +133,9 @@ class LastCheckpoint(Checkpoint):
         state = checkpoint["callbacks"][self.state_key]
         if self._between:  # the epoch that begins is counted, and would be taken for one that was broken off
             shift(epochs, "ready")
+            batches["current"] = dict.fromkeys(batches["current"], 0)  # with limited steps they would end it
+            batches["is_last_batch"] = False
+            done = 0
         elif epochs["current"]["completed"] == epochs["current"]["ready"] and 0 < done < trainer.num_training_batches:
             # The training ended within an epoch, which is counted as one that was finished.
             shift(epochs, "processed", "completed")
@@ -124,7 +143,7 @@ class LastCheckpoint(Checkpoint):
             loop["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
             checkpoint["epoch"] -= 1
         within = epochs["current"]["completed"] < epochs["current"]["ready"]
-        state["place"] = [checkpoint["epoch"], done if within else 0]
+        state["place"] = [checkpoint["epoch"], done if within else 0, trainer.num_training_batches]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the generators of all processes, as plain numbers and tensors."""
@@ -133,8 +152,9 @@ class LastCheckpoint(Checkpoint):
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Tell the data where the training goes on; a data module of another kind cannot be told."""
         resume_at = getattr(trainer.datamodule, "resume_at", None)  # type: ignore[attr-defined]
+        self._place = checkpoint["callbacks"][self.state_key]["place"]
         if resume_at is not None:
-            resume_at(*checkpoint["callbacks"][self.state_key]["place"])
+            resume_at(*self._place[:2])
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep the state of the generators until the training goes on."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -49,6 +50,14 @@ class Interrupted:
             InputError: if not.
         """
         where = f"--resume {self.folder}"
+        stored = read_checkpoint(self.checkpoint)
+        if has_stopped(stored) and (self.folder / "report.json").is_file():
+            raise InputError(
+                where,
+                expected="a run with something left to train",
+                got=f"one that stopped by itself after {self.epochs} epochs",
+                fix="train anew without EarlyStopping, or with more patience",
+            )
         ended = 0 <= (-1 if epochs is None else epochs) <= self.epochs or 0 <= steps <= self.steps
         if ended and (self.folder / "report.json").is_file():
             raise InputError(
@@ -57,10 +66,10 @@ class Interrupted:
                 got=f"one that is finished after {self.epochs} epochs, {self.steps} steps",
                 fix="give a higher --trainer.max_epochs or --trainer.max_steps",
             )
-        stored = read_checkpoint(self.checkpoint)["state_dict"]
+        weights = stored["state_dict"]
         shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-        for name in sorted({*stored, *shapes}):
-            before, now = (tuple(stored[name].shape) if name in stored else None), shapes.get(name)
+        for name in sorted({*weights, *shapes}):
+            before, now = (tuple(weights[name].shape) if name in weights else None), shapes.get(name)
             if before != now:
                 raise InputError(
                     where,
@@ -87,6 +96,12 @@ def find_interrupted(folder: Path) -> Interrupted:
     title = first.removeprefix(TITLE) if first.startswith(TITLE) else folder.name
     stored = read_checkpoint(checkpoint)
     return Interrupted(folder, title, config, checkpoint, int(stored["epoch"]), int(stored["global_step"]))
+
+
+def has_stopped(stored: Mapping[str, Any]) -> bool:
+    """Return whether the training of a checkpoint was ended by a callback that watched a metric."""
+    callbacks = stored.get("callbacks", {}).items()
+    return any(name.startswith("EarlyStopping") and state.get("stopped_epoch", 0) > 0 for name, state in callbacks)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -204,7 +204,7 @@ class ZooData(LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """Return shuffled batches, other ones each epoch."""
         loader = self._loader("train")
-        place = self._resumed_at
+        place, self._resumed_at = self._resumed_at, None  # it is of one training
         if place is not None and self.trainer is not None and self.trainer.current_epoch <= place[0]:
             assert isinstance(loader.batch_sampler, EpochSampler)
             loader.batch_sampler.begin(*place)  # now, for workers fetch batches before Lightning tells them the epoch

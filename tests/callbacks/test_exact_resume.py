@@ -17,6 +17,7 @@ from lightning.pytorch import Callback, LightningModule
 from rnnzoo.callbacks import exact_resume
 from rnnzoo.callbacks.exact_resume import BestCheckpoint, LastCheckpoint, random_state, set_random_state
 from rnnzoo.cli.engine import ZooCLI
+from rnnzoo.errors import InputError
 from rnnzoo.recipes import find_recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of Lightning, about small data
@@ -90,7 +91,7 @@ def test_a_killed_training_that_goes_on_is_the_whole_one(tmp_path, monkeypatch, 
     checkpoint = tmp_path / "moved" / "checkpoints" / "last.ckpt"
     stored = torch.load(checkpoint, weights_only=True)
     accumulated = 2 if "--trainer.accumulate_grad_batches=2" in CASES[name] else 1
-    assert stored["callbacks"]["LastCheckpoint"]["place"] == [2, 1 if within and accumulated == 1 else 0]
+    assert stored["callbacks"]["LastCheckpoint"]["place"][:2] == [2, 1 if within and accumulated == 1 else 0]
     resumed = train(tmp_path / "moved", CASES[name], checkpoint=checkpoint)
     assert resumed.trainer.global_step == whole.trainer.global_step
     assert resumed.trainer.current_epoch == whole.trainer.current_epoch
@@ -108,6 +109,39 @@ def test_a_killed_training_that_goes_on_is_the_whole_one(tmp_path, monkeypatch, 
     assert resumed.throughput.seconds < 100
 
 
+@pytest.mark.parametrize("within", [False, True])
+@pytest.mark.parametrize("name", ["plateau", "limited", "validated"])
+def test_the_epochs_after_the_one_that_is_gone_on_with_are_the_same_too(tmp_path, monkeypatch, name, within):
+    more = {
+        "plateau": PLATEAU,
+        "limited": ["--trainer.max_steps=21"],
+        "validated": ["--trainer.val_check_interval=0.5", *AVERAGE],
+    }
+    small = ["--model.hidden_size=6", "--data.batch_size=8", "--model.optimizer.lr=0.3"]  # 8 batches an epoch
+    options = ["many_to_many/hidden_markov", *small, *more[name]]
+    whole = train(tmp_path / "whole", options)
+    if within:
+        monkeypatch.setattr(exact_resume, "BATCHES_BETWEEN_LOOKS", 1)
+        monkeypatch.setattr(exact_resume.time, "monotonic", itertools.count(step=1000).__next__)
+    with pytest.raises(KilledError):
+        train(tmp_path / "part", options, kill=(1, 5 if within else 1))
+    monkeypatch.undo()
+    resumed = train(tmp_path / "part", options, checkpoint=tmp_path / "part" / "checkpoints" / "last.ckpt")
+    assert resumed.trainer.global_step == whole.trainer.global_step
+    for key, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[key]), key
+
+
+def test_other_batches_within_an_epoch_are_refused_and_a_later_training_begins_at_its_beginning(tmp_path):
+    options = [*CASES["tagger"], "--data.batch_size=16"]
+    train(tmp_path / "part", [*options, "--trainer.max_steps=6"])
+    checkpoint = tmp_path / "part" / "checkpoints" / "last.ckpt"
+    with pytest.raises(InputError, match="expected 4 batches an epoch, as there were, got 8"):
+        train(tmp_path / "part", [*options, "--data.batch_size=8"], checkpoint=checkpoint)
+    data = train(tmp_path / "part", options, checkpoint=checkpoint).datamodule
+    assert len(list(data.train_dataloader())) == 4
+
+
 @pytest.mark.parametrize("steps", [5, 6])
 def test_a_training_that_ended_within_an_epoch_goes_on_there(tmp_path, steps):
     options = [*CASES["tagger"], "--data.batch_size=16"]  # 4 batches an epoch
@@ -116,7 +150,7 @@ def test_a_training_that_ended_within_an_epoch_goes_on_there(tmp_path, steps):
     assert (whole.trainer.global_step, part.trainer.global_step) == (12, steps)
     checkpoint = tmp_path / "part" / "checkpoints" / "last.ckpt"
     stored = torch.load(checkpoint, weights_only=True)
-    assert (stored["epoch"], stored["callbacks"]["LastCheckpoint"]["place"]) == (1, [1, steps - 4])
+    assert (stored["epoch"], stored["callbacks"]["LastCheckpoint"]["place"]) == (1, [1, steps - 4, 4])
     resumed = train(tmp_path / "part", options, checkpoint=checkpoint)
     assert resumed.trainer.global_step == 12
     for key, value in whole.model.state_dict().items():
