@@ -69,7 +69,7 @@ def run(argv: list[str]) -> int:
         samples = read_samples(
             lines,
             kind=model.processor.kind,
-            format=arguments.own.get("format") or FORMATS.get(Path(source).suffix, "text"),
+            format=arguments.own.get("format") or format_by_name(source),
             column=arguments.own.get("column"),
             features=getattr(model.processor, "features", None),
             where=source if source != "-" else "standard input",
@@ -99,6 +99,25 @@ def positive(text: str, where: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise InputError(where, expected="a whole number of at least 1", got=repr(text))
     return int(text)
+
+
+def format_by_name(source: str) -> str:
+    """Return the format that the name of a file tells; text if it tells none.
+
+    Raises:
+        InputError: if it tells one that is not read here.
+    """
+    from rnnzoo.data.sources import EXTENSIONS
+
+    end = Path(source).suffix.lower()
+    if end in EXTENSIONS and end not in FORMATS:
+        raise InputError(
+            f"--input {source}",
+            expected="text, jsonl or csv",
+            got=end,
+            fix="convert it, or give --format",
+        )
+    return FORMATS.get(end, "text")
 
 
 @contextlib.contextmanager

@@ -58,6 +58,9 @@ def run(argv: list[str]) -> int:
     data, trainer = build_for_test(recipe, arguments.configs, arguments.overrides)
     data.processor = model.processor
     data.for_testing = any(word.startswith("--data.path=") for word in arguments.overrides)
+    if data.for_testing:  # files that the recipe names are those of its own folder
+        given = {word.partition("=")[0] for word in arguments.overrides}
+        data.named = {name: file if f"--data.{name}" in given else None for name, file in data.named.items()}
     sizes = data.describe().split_sizes
     if not sizes.get(split):
         raise InputError(

@@ -260,7 +260,7 @@ class CaptionData(ZooData):
             split: from_generator(
                 samples_of,
                 {"entries": entries[split], "store": store},
-                fingerprint(type(self).__name__, self._reading(), digests, parts, split),
+                fingerprint(type(self).__name__, self._reading(), digests, parts, split, self.for_testing),
             )
             for split in SPLITS
             if split in entries

@@ -69,7 +69,10 @@ class FrameData(ZooData):
         self.window_stride = window_stride or window_size
 
     def look(self, row: Row, where: str) -> None:
-        """Choose the input columns."""
+        """Choose the input columns: those of a trained model if there is one."""
+        if isinstance(self._processor, FrameProcessor):
+            scale = self._processor.targets_scale
+            self.numbers.follow(self._processor.features, None if scale is None else scale.names, row)
         self.numbers.look(row, where)
 
     def samples(self, rows: Iterable[tuple[str, Row]], file: str) -> Iterator[Sample]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rnnzoo.data.readers import Row
@@ -34,6 +34,13 @@ class NumberColumns:
         self.rename_labels = dict(rename_labels)
         self.label = label
         self.other = other
+
+    def follow(self, features: Sequence[str], targets: Sequence[str] | None, row: Row) -> None:
+        """Take the columns of a trained model, by their names, unless others were named or a row has none of them."""
+        if self.features is None and any(name in row for name in features):
+            self.features = list(features)
+        if self.targets is None and targets and any(name in row for name in targets):
+            self.targets = list(targets)
 
     def look(self, row: Row, where: str) -> None:
         """Choose the input columns by a first row, unless they were named.

@@ -75,8 +75,8 @@ def find_pairs(
                 stem, files = find_named_pair(folder, name.strip(), split, languages)
                 sides[stem] = files
                 chosen.setdefault(split, []).append(stem)
-    taken = {stem for stems in chosen.values() for stem in stems}
-    splits = sort_by_name([stem for stem in sides if stem not in taken], chosen, other, alone=place.is_file())
+    taken = {stem.resolve() for stems in chosen.values() for stem in stems}  # it may be named in another way
+    splits = sort_by_name([stem for stem in sides if stem.resolve() not in taken], chosen, other, alone=place.is_file())
     if not splits.get("train") and not (trained and splits):
         raise InputError(
             f"data.path {path}",

@@ -10,6 +10,7 @@ import lzma
 import re
 import sys
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,8 @@ def read_delimited(
     csv.field_size_limit(sys.maxsize)  # a text may be long
     # Tab-separated files of corpora hold bare quotation marks.
     text = (line + "\n" for _, line in lines)
-    reader = csv.reader(text) if delimiter == "," else csv.reader(text, delimiter=delimiter, quoting=csv.QUOTE_NONE)
+    quoted: dict[str, Any] = {"strict": True} if delimiter == "," else {"quoting": csv.QUOTE_NONE}
+    reader = csv.reader(text, delimiter=delimiter, **quoted)
     header = list(names) if names is not None else None
     named: bool | None = None  # whether rows begin with a name that the header lacks, as R writes them
     try:
@@ -88,15 +90,28 @@ def read_delimited(
                 continue
             if header is None:
                 header = [field.strip() for field in fields]
+                for name, count in Counter(header).items():
+                    if count > 1 and name:
+                        raise InputError(
+                            f"{where}, header",
+                            expected="each name once",
+                            got=f"{name!r} {count} times",
+                            fix="rename one",
+                        )
                 continue
-            if named is None:
-                named = len(fields) == len(header) + 1
+            if named is None:  # a comma at the end of each row is no name
+                named = names is None and len(fields) == len(header) + 1 and fields[-1] != ""
             place = f"{where}, line {reader.line_num}"
             if len(fields) != len(header) + named:
                 raise InputError(place, expected=f"{len(header)} fields: {', '.join(header)}", got=f"{len(fields)}")
             yield place, dict(zip(header, fields[named:], strict=True))
     except csv.Error as error:
-        raise InputError(f"{where}, line {reader.line_num}", expected="a table", got=str(error)) from error
+        raise InputError(
+            f"{where}, line {reader.line_num}",
+            expected="a table",
+            got=str(error),
+            fix="a field that holds quotation marks is put in such, and they are doubled",
+        ) from error
 
 
 def read_tsv(lines: Iterable[tuple[int, str]], where: str, names: Sequence[str] | None) -> Iterator[tuple[str, Row]]:

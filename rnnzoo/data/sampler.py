@@ -102,13 +102,15 @@ class LengthBucketSampler(EpochSampler[int]):
         batches = self.batches()
         if self.shuffle and len(batches) % self.world_size:
             batches = list(islice(cycle(batches), len(self) * self.world_size))
-        yield from batches[self.rank :: self.world_size]
+        own = batches[self.rank :: self.world_size]
+        # Lightning wants a batch for every process; metrics count a sample once, however often it comes.
+        yield from own or batches[:1]
 
     def __len__(self) -> int:
         count = len(self.batches())
         if self.shuffle:
             return -(-count // self.world_size)
-        return len(range(self.rank, count, self.world_size))
+        return len(range(self.rank, count, self.world_size)) or min(1, count)
 
     def batches(self) -> list[list[int]]:
         """Return all batches of this epoch, of all processes."""

@@ -35,7 +35,7 @@ EXTENSIONS = {
     ".bio": "conll",
     ".conllu": "conllu",
 }
-READER_VERSION = 1  # of what readers make of a file: part of the fingerprint of cached data
+READER_VERSION = 2  # of what readers make of a file: part of the fingerprint of cached data
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,8 @@ def find_files(
         for name in (names or "").split(","):
             if name.strip():
                 splits.setdefault(split, []).append(find_named(folder, name.strip(), split))
-    taken = {each for files in splits.values() for each in files}
-    usable = [each for each in present if each not in taken and not each.name.startswith(".")]
+    taken = {each.resolve() for files in splits.values() for each in files}  # a file may be named in another way
+    usable = [each for each in present if each.resolve() not in taken and not each.name.startswith(".")]
     usable = [each for each in usable if is_usable(each, format, allowed)] or [
         each for each in usable if format is not None and split_of(each.name)
     ]
@@ -126,11 +126,28 @@ def find_files(
             got=f"files {', '.join(each.name for each in present[:12]) or 'none'}",
             fix=f"name it with --data.{other} FILE, and its format with --data.format",
         )
+    refuse_twins([each for files in splits.values() for each in files], path)
     formats = {each: format or format_of(each) or allowed[0] for files in splits.values() for each in files}
     if len(set(formats.values())) > 1:
         listed = ", ".join(f"{each.name} ({kind})" for each, kind in formats.items())
         raise InputError(f"data.path {path}", expected="one format", got=listed, fix="choose with --data.format")
     return Files({split: splits[split] for split in SPLITS if split in splits}, formats, checksums(formats))
+
+
+def refuse_twins(files: Sequence[Path], path: str) -> None:
+    """See that no file is there both plain and compressed.
+
+    Raises:
+        InputError: naming the two.
+    """
+    found: dict[Path, Path] = {}
+    for each in files:
+        plain = each.resolve().with_suffix("") if each.suffix in COMPRESSIONS else each.resolve()
+        other = found.setdefault(plain, each)
+        if other != each:
+            raise InputError(
+                f"data.path {path}", expected="each file once", got=f"{other.name} and {each.name}", fix="remove one"
+            )
 
 
 def sort_by_name(

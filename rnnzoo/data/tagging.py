@@ -91,4 +91,6 @@ def words_of(value: Any, where: str) -> list[str]:
         return value.split()
     if not isinstance(value, list):
         raise InputError(where, expected="a list of words, or words between blanks", got=repr(value)[:60])
+    if any(word is None for word in value):
+        raise InputError(where, expected="words", got=f"null among {value}"[:80], fix="drop the row")
     return [str(word) for word in value]

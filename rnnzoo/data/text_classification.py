@@ -9,7 +9,8 @@ from typing import Any
 import datasets
 
 from rnnzoo.data.base import ZooData
-from rnnzoo.data.readers import Row
+from rnnzoo.data.readers import COMPRESSIONS, Row
+from rnnzoo.data.sources import EXTENSIONS, split_of
 from rnnzoo.data.tables import Sample
 from rnnzoo.errors import InputError
 from rnnzoo.processors.text_classification import TextClassificationProcessor
@@ -51,6 +52,8 @@ class TextClassificationData(ZooData):
         self.label_separator = label_separator
         self.class_per_file = class_per_file
         self.max_length = max_length
+        if max_length is not None and max_length < 1:
+            raise InputError("data.max_length", expected="at least 1", got=str(max_length))
         if class_per_file:
             self.formats = ("text",)
 
@@ -61,11 +64,13 @@ class TextClassificationData(ZooData):
             if not isinstance(text, str) or not text.strip():
                 got = "an empty one" if isinstance(text, str) else repr(text)
                 raise InputError(where, expected="a text", got=got, fix="drop the row")
-            label = Path(file).name.split(".")[0] if self.class_per_file else self.pick(row, "label", where)
+            label = class_of(Path(file)) if self.class_per_file else self.pick(row, "label", where)
             if self.multi_label:
+                if label is None or (isinstance(label, list) and None in label):
+                    raise InputError(where, expected="a list of labels", got=repr(label), fix="drop the row")
                 parts = label if isinstance(label, list) else str(label).split(self.label_separator)
                 yield {"text": text, "label": [str(part).strip() for part in parts if str(part).strip()]}
-            elif label is None or str(label) == "":
+            elif label is None or str(label) == "" or label != label:  # NaN
                 raise InputError(where, expected="a label", got="none", fix="drop the row")
             else:
                 yield {"text": text, "label": str(label)}
@@ -83,3 +88,16 @@ class TextClassificationData(ZooData):
 
     def _reading(self) -> list[Any]:
         return [*super()._reading(), self.multi_label, self.label_separator, self.class_per_file]
+
+
+def class_of(path: Path) -> str:
+    """Return the class that a file is named for: its name without the split and the ends that say what is in it.
+
+    >>> class_of(Path("New.York.txt.gz")), class_of(Path("train.pos.txt")), class_of(Path("Irish"))
+    ('New.York', 'pos', 'Irish')
+    """
+    name = path.name
+    for end in (*COMPRESSIONS, *EXTENSIONS):
+        name = name.removesuffix(end)
+    parts = [part for part in name.split(".") if split_of(part) is None]
+    return ".".join(parts) or name

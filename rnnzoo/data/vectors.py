@@ -41,7 +41,10 @@ class VectorData(ZooData):
         self.numbers = NumberColumns(features, targets, rename_labels or {}, label=self.columns["label"])
 
     def look(self, row: Row, where: str) -> None:
-        """Choose the input columns."""
+        """Choose the input columns: those of a trained model if there is one."""
+        if isinstance(self._processor, VectorProcessor):
+            scale = self._processor.targets_scale
+            self.numbers.follow(self._processor.features, None if scale is None else scale.names, row)
         self.numbers.look(row, where)
 
     def samples(self, rows: Iterable[tuple[str, Row]], file: str) -> Iterator[Sample]:

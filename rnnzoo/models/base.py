@@ -329,6 +329,7 @@ class ZooModel(LightningModule, ABC):
         if isinstance(scheduler, ReduceLROnPlateau):
             metric, mode = self.selection
             settings["monitor"] = "val/loss" if scheduler.mode == "min" else f"val/{metric}"
+            settings["frequency"] = getattr(self._trainer, "check_val_every_n_epoch", None) or 1
             if scheduler.mode == "max" and mode == "min":
                 raise InputError(
                     "model.lr_scheduler.mode", expected="'min', since this model is selected by its loss", got="'max'"

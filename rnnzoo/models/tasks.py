@@ -182,7 +182,8 @@ class NumberTask(Task):
 
     def update_answers(self, metrics: Mapping[str, Any], ids: Tensor, outputs: Tensor, targets: Tensor) -> None:
         """Count the errors in the units of the data."""
-        metrics["errors"].update(ids, self.restore(widen(outputs)), self.restore(targets))
+        # In float64: a mean that is large beside the deviation would leave float32 no digits of the errors.
+        metrics["errors"].update(ids, self.restore(outputs.double()), self.restore(targets.double()))
 
     def answers(self, outputs: Tensor) -> list[dict[str, Any]]:
         """Return ``{"numbers": {name: value}}``."""

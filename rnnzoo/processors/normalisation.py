@@ -42,7 +42,7 @@ class Normalisation:
         count = np.maximum(count, 1)
         mean = total / count
         deviation = np.sqrt(np.maximum(squares / count - mean**2, 0.0))
-        deviation[deviation < 1e-12] = 1.0
+        deviation[deviation < np.finfo(np.float64).tiny] = 1.0  # constant columns: whatever their unit, exactly 0
         mean = mean + np.nan_to_num(shift)
         return cls(names=names, mean=mean.tolist(), deviation=deviation.tolist())
 

@@ -12,9 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from rnnzoo.errors import unknown_name
+from rnnzoo.errors import InputError, unknown_name
 
 SCHEMES = ("bio", "iob1", "bioes")
+PREFIXES = ("O", "B", "I", "E", "S")
+ALIASES = {"L": "E", "M": "I", "U": "S", "W": "S"}  # of BILOU, BMES and BMEWO
 Span = tuple[str, int, int]  # type, first word, word after the last
 
 
@@ -83,10 +85,33 @@ def write_spans(found: Iterable[Span], length: int, scheme: str) -> list[str]:
 def convert(tags: Sequence[str], target: str) -> list[str]:
     """Convert tags of any scheme to another; broken sequences are repaired as conlleval reads them.
 
-    >>> convert(["I-LOC", "I-LOC", "B-LOC"], "bio")
-    ['B-LOC', 'I-LOC', 'B-LOC']
+    The last word of a span may be L- for E-, one between M- for I-, a span of one word U- or W- for S-.
+
+    Raises:
+        InputError: for a tag that belongs to no scheme.
+
+    >>> convert(["I-LOC", "I-LOC", "B-LOC"], "bio"), convert(["B-PER", "L-PER", "U-PER"], "bio")
+    (['B-LOC', 'I-LOC', 'B-LOC'], ['B-PER', 'I-PER', 'B-PER'])
     """
-    return write_spans(spans(tags), len(tags), target)
+    return write_spans(spans(map(standard_tag, tags)), len(tags), target)
+
+
+def standard_tag(tag: str) -> str:
+    """Return a tag with the prefix that it has in BIOES.
+
+    Raises:
+        InputError: if it has none.
+    """
+    prefix, kind = split_tag(tag)
+    known = ALIASES.get(prefix, prefix)
+    if known not in PREFIXES:
+        raise InputError(
+            "tags of spans",
+            expected=f"O, or a prefix among {', '.join((*PREFIXES[1:], *ALIASES))} and a dash",
+            got=repr(tag),
+            fix="leave out the scheme to take tags as they are",
+        )
+    return f"{known}-{kind}" if kind else known
 
 
 def follows(before: str, after: str, scheme: str) -> bool:

@@ -205,6 +205,29 @@ def test_a_trained_model_is_tested_on_a_file_of_other_data(run_folder, tmp_path,
     assert "did you mean 'batch_size'?" in capsys.readouterr().err
 
 
+def test_a_file_that_the_recipe_names_is_not_taken_for_other_data(tmp_path, capsys):
+    rows = ["text,label", *(f"w{n} a,{'xy'[n % 2]}" for n in range(40))]
+    for name, count in (("train", 40), ("held", 10), ("new", 6)):
+        (tmp_path / f"{name}.csv").write_text("\n".join(rows[: count + 1]) + "\n")
+    own = ["--data.path", str(tmp_path / "train.csv"), "--data.test", str(tmp_path / "held.csv")]
+    small = ["--trainer.max_epochs", "1", "--run_dir", str(tmp_path / "run"), "--trainer.enable_progress_bar", "false"]
+    assert main(["fit", "topic_chains", "--data.synthetic", "null", *own, *small]) == 0
+    for more, expected in (
+        ([], "train.csv (10 in test)"),
+        (["--data.path", str(tmp_path / "new.csv")], "new.csv (6 in test)"),
+        (["--data.path", str(tmp_path), "--data.test", "new.csv"], " (6 in test)"),
+    ):
+        capsys.readouterr()
+        assert main(["test", str(tmp_path / "run"), *more]) == 0
+        assert expected in capsys.readouterr().out
+
+
+def test_a_file_in_a_format_that_is_not_answered_is_refused(run_folder, tmp_path, capsys):
+    (tmp_path / "in.CONLLU").write_text("1\tw01\n")
+    assert main(["predict", str(run_folder), "--input", str(tmp_path / "in.CONLLU")]) == 2
+    assert "expected text, jsonl or csv, got .conllu; convert it, or give --format" in capsys.readouterr().err
+
+
 def test_a_split_made_from_the_training_data_is_the_same_when_tested_again(tmp_path):
     data = tmp_path / "names"
     data.mkdir()

@@ -55,6 +55,27 @@ FILES = {  # what is wrong → data module, options, file, content, what the mes
         '{"text": "a", "label": null}\n',
         ["line 1", "a label"],
     ),
+    "a label that is no number": (
+        TextClassificationData,
+        {},
+        "train.jsonl",
+        '{"text": "a", "label": NaN}\n',
+        ["line 1", "a label"],
+    ),
+    "a null among labels": (
+        TextClassificationData,
+        {"multi_label": True},
+        "train.jsonl",
+        '{"text": "a", "label": ["x", null]}\n',
+        ["line 1", "a list of labels"],
+    ),
+    "a null among tags": (
+        TaggingData,
+        {},
+        "train.jsonl",
+        '{"tokens": ["a", "b"], "tags": ["X", null]}\n',
+        ["line 1", "null among"],
+    ),
     "another column": (
         TextClassificationData,
         {},

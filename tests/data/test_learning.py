@@ -10,6 +10,7 @@ from small_files import batches, csv, sequence
 
 from rnnzoo.batches import UNSEEN
 from rnnzoo.data import FrameData, TaggingData, TextClassificationData, VectorData
+from rnnzoo.errors import InputError
 from rnnzoo.text.tokenizer import UNKNOWN_ID
 
 
@@ -63,6 +64,29 @@ def test_vectors_are_normalised_by_the_training_split(folder):
     data = VectorData(path=folder({"train.csv": rows, "dev.csv": "x,label\n77,0\n", "test.csv": "x,label\n-5,1\n"}))
     (batch,) = batches(data, "validation")
     assert batch.inputs.item() == pytest.approx((77 - 4.5) / np.arange(10).std(), rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", [VectorData, FrameData])
+def test_columns_of_a_trained_model_are_taken_by_name(folder, kind):
+    rows = [(n, 10 * n, "ab"[n % 2]) for n in range(12)]
+    answer = "label" if kind is VectorData else "labels"
+    table = f"x,y,{answer}\n" + "".join(f"{x},{y},{c}\n" for x, y, c in rows)
+    first = folder({"train.csv": table, "dev.csv": table, "test.csv": table}, "one")
+    other = folder({"a.csv": f"y,{answer},z,x\n" + "".join(f"{y},{c},0,{x}\n" for x, y, c in rows)}, "two")
+    bare = folder({"a.csv": f"y,{answer}\n" + "".join(f"{y},{c}\n" for _, y, c in rows)}, "three")
+    trained = kind(path=first)
+    for path in (other, bare):
+        data = kind(path=path)
+        data.processor = trained.processor
+        data.for_testing = True
+        if path == bare:
+            with pytest.raises(InputError, match="expected a column among y"):
+                data.describe()
+            continue
+        row = data.raw("test")[0]
+        assert (row["vector"] if kind is VectorData else row["frames"][0]) == [0.0, 0.0]
+        row = data.raw("test")[1] if kind is VectorData else row
+        assert (row["vector"] if kind is VectorData else row["frames"][1]) == [1.0, 10.0]
 
 
 def test_a_processor_that_is_set_takes_the_place_of_the_learnt_one(folder):

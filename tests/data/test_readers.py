@@ -117,6 +117,21 @@ def test_places_name_file_and_line(tmp_path):
 # Tables
 
 
+@pytest.mark.parametrize(
+    ("content", "names", "expected"),
+    [
+        ('text,label\na,x\n"b,y\nc,x\nd,y\n', None, "a field that holds quotation marks is put in such"),
+        ("good film,pos,en\nbad film,neg,en\n", ["text", "label"], "expected 2 fields: text, label, got 3"),
+        ("text,label\ngood film,pos,\nbad film,neg,\n", None, "expected 2 fields: text, label, got 3"),
+        ("text,label,text\na,x,b\n", None, "header: expected each name once, got 'text' 2 times"),
+    ],
+)
+def test_a_table_that_would_be_read_shifted_or_in_part_is_refused(tmp_path, content, names, expected):
+    (tmp_path / "a.csv").write_text(content)
+    with pytest.raises(InputError, match=expected):
+        list(read_rows(tmp_path / "a.csv", "csv", names))
+
+
 def test_csv_fields_may_hold_quotes_commas_and_line_ends(tmp_path):
     path = write(tmp_path, 'text,label\r\n"He said ""no"", twice\r\nthen left",neg\r\n')
     assert rows(path, "csv") == [{"text": 'He said "no", twice\nthen left', "label": "neg"}]

@@ -39,9 +39,12 @@ def flat(batches):
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("world", WORLDS)
 @pytest.mark.parametrize("count", COUNTS)
-def test_evaluation_hands_out_every_sample_exactly_once(count, world, size):
-    handed = [sample for batches in ranks(count, world, shuffle=False, **size) for sample in flat(batches)]
-    assert sorted(handed) == list(range(count))
+def test_evaluation_hands_out_every_sample_exactly_once_where_there_are_batches_for_all(count, world, size):
+    found = ranks(count, world, shuffle=False, **size)
+    batches = list(dict.fromkeys(tuple(batch) for part in found for batch in part))
+    assert sorted(itertools.chain.from_iterable(batches)) == list(range(count))
+    assert sum(map(len, found)) == (max(len(batches), world) if count else 0), "an empty process gets the first again"
+    assert all(found) == (count > 0)
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)

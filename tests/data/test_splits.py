@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from small_files import csv, sequence
 
@@ -70,6 +72,23 @@ def test_the_description_tells_source_and_checksums(folder):
     assert found.source == path
     assert list(found.revision) == ["train.csv"]
     assert len(found.revision["train.csv"]) == 64
+
+
+@pytest.mark.parametrize("name", ["{0}/held.csv", "held.csv", "{1}/../{2}/held.csv"])
+def test_a_file_named_in_another_way_is_in_one_split_alone(folder, tmp_path, monkeypatch, name):
+    path = folder({"more.csv": csv(12), "held.csv": csv(5, "held")}, "corpus")
+    monkeypatch.chdir(tmp_path)
+    place = Path(path)
+    for data_path in (path, "corpus"):
+        named = name.format(place, place, place.name)
+        data = TextClassificationData(path=data_path, test=named, validation_fraction=0.2)
+        assert data.describe().split_sizes == {"train": 10, "validation": 2, "test": 5}
+
+
+def test_a_file_that_is_there_plain_and_compressed_is_refused(folder):
+    path = folder({"train.csv": csv(12), "train.csv.gz": csv(12)})
+    with pytest.raises(InputError, match=r"expected each file once, got train.csv and train.csv.gz; remove one"):
+        TextClassificationData(path=path).describe()
 
 
 @pytest.mark.parametrize("seed", range(5))

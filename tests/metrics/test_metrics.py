@@ -17,6 +17,8 @@ from torch.nn.utils.rnn import pad_sequence
 import rnnzoo
 from rnnzoo import metrics
 from rnnzoo.batches import IGNORED, UNSEEN
+from rnnzoo.models.tasks import NumberTask
+from rnnzoo.processors.normalisation import Normalisation
 
 torch.set_num_threads(1)
 
@@ -401,6 +403,17 @@ def test_r2_of_numbers_far_from_zero(far, shape):
     metric.update(torch.arange(shape[0]), predicted.reshape(shape), gold.reshape(shape))
     expected = 1 - (predicted - gold).square().sum() / (gold - gold.mean()).square().sum()
     assert values_of(metric)["r2"] == pytest.approx(float(expected), rel=1e-7)
+
+
+def test_errors_of_numbers_with_a_mean_that_is_large_beside_their_deviation():
+    scale = Normalisation(names=["x"], mean=[1.6e9], deviation=[10.0])
+    task = NumberTask(names=["x"], restore=scale.restore)
+    found = task.build_metrics()
+    targets = torch.randn(50, 1)
+    task.update_metrics(found, torch.arange(50), targets + 0.1, targets)
+    errors = values_of(found["errors"])
+    assert errors["mae"] == pytest.approx(1.0, rel=1e-4)
+    assert errors["r2"] == pytest.approx(1 - 0.01 / float(targets.double().var(correction=0)), rel=1e-3)
 
 
 def test_predictions_without_a_target_may_be_anything():

@@ -212,6 +212,14 @@ def test_plateau_scheduler_watches_the_metric_of_its_mode():
     assert model.configure_optimizers()["lr_scheduler"]["monitor"] == "val/loss"
 
 
+def test_plateau_scheduler_steps_when_there_is_a_validation():
+    model = classifier()
+    model.scheduler_factory = lambda optimizer: torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
+    trainer = Trainer(**{**QUIET, "max_epochs": 3, "check_val_every_n_epoch": 2})
+    trainer.fit(model, loader([batch([3, 2])]), loader([batch([3])]))
+    assert trainer.current_epoch == 3
+
+
 def test_data_of_another_kind_is_refused():
     data = TaggingData(synthetic="hidden_markov", limit=50)
     with pytest.raises(InputError, match="expected a TextClassificationProcessor, got TaggingProcessor"):

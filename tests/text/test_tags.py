@@ -89,6 +89,17 @@ def all_tags(scheme):
     return ["O", *(f"{prefix}-{kind}" for kind in KINDS for prefix in prefixes)]
 
 
+@pytest.mark.parametrize("tag", ["PER", "X-PER", "-PER", "", "b-PER"])
+def test_tags_of_no_scheme_are_refused(tag):
+    with pytest.raises(InputError, match="tags of spans: expected O, or a prefix among B, I, E, S, L, M, U, W and a"):
+        convert(["O", tag], "bio")
+
+
+def test_letters_of_other_schemes_are_known():
+    assert convert(["B-PER", "L-PER", "U-PER", "U-LOC"], "bioes") == ["B-PER", "E-PER", "S-PER", "S-LOC"]
+    assert convert(["B-PER", "M-PER", "E-PER", "W-PER", "O"], "bio") == ["B-PER", "I-PER", "I-PER", "B-PER", "O"]
+
+
 def test_tags_are_split_at_the_first_dash():
     assert split_tag("O") == ("O", "")
     assert split_tag("I-a-b-c") == ("I", "a-b-c")
