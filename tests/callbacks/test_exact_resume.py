@@ -109,8 +109,17 @@ def test_a_killed_training_that_goes_on_is_the_whole_one(tmp_path, monkeypatch, 
     assert resumed.throughput.seconds < 100
 
 
-@pytest.mark.parametrize("within", [False, True])
-@pytest.mark.parametrize("name", ["plateau", "limited", "validated"])
+@pytest.mark.parametrize(
+    ("name", "within"),
+    [
+        ("limited", False),
+        ("plateau", True),
+        ("validated", True),
+        pytest.param("limited", True, marks=SLOW),
+        pytest.param("plateau", False, marks=SLOW),
+        pytest.param("validated", False, marks=SLOW),
+    ],
+)
 def test_the_epochs_after_the_one_that_is_gone_on_with_are_the_same_too(tmp_path, monkeypatch, name, within):
     more = {
         "plateau": PLATEAU,
