@@ -15,10 +15,11 @@ VERBS = ("recipes", "cells", "models", "fit", "test", "predict", "generate", "co
 WITH_RECIPE = ("fit", "compare", "gradients")  # what they import becomes part of the recipe that they run
 USAGE_EXIT = 2
 INTERRUPTED_EXIT = 130
+TERMINATED_EXIT = 143
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command line and return the exit code: 0, 2 for an error of the user, 130 when interrupted."""
+    """Run a command line and return the exit code: 0, 2 for an error of the user, 130 or 143 when interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
@@ -39,6 +40,13 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("rnnzoo: interrupted", file=sys.stderr)
         return INTERRUPTED_EXIT
+    except SystemExit as stop:  # Lightning ends a training with codes of its own, 0 for a signal
+        if type(stop).__name__ == "SIGTERMException":
+            return TERMINATED_EXIT
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            print("rnnzoo: interrupted", file=sys.stderr)
+            return INTERRUPTED_EXIT
+        raise
     except BrokenPipeError:  # the reader of our output has gone, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 
 import pytest
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from rnnzoo.cli import bench
 from rnnzoo.cli.main import main
@@ -69,6 +71,24 @@ def test_an_error_of_the_system_is_one_line_and_a_bug_is_none(capsys, monkeypatc
 
     monkeypatch.setattr("rnnzoo.cli.cells.run", break_off)
     with pytest.raises(OSError, match="no file at all"):
+        main(["cells"])
+
+
+def test_a_training_that_is_ended_from_outside_is_no_success(monkeypatch):
+    def terminate(_):
+        raise SIGTERMException
+
+    def interrupt(_):
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            sys.exit(1)
+
+    for run, code in ((terminate, 143), (interrupt, 130)):
+        monkeypatch.setattr("rnnzoo.cli.cells.run", run)
+        assert main(["cells"]) == code
+    monkeypatch.setattr("rnnzoo.cli.cells.run", lambda _: sys.exit(5))
+    with pytest.raises(SystemExit, match="5"):
         main(["cells"])
 
 
