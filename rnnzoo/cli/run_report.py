@@ -33,9 +33,8 @@ def write_run(cli: ZooCLI, folder: Path, results: Evaluation, *, title: str, com
     samples = [dict(data.raw(split)[place]) for place in range(min(SAMPLES_SHOWN, len(data.raw(split))))]
     answers = model.show(samples)
     facts = {"data": as_json(cli.config.data.as_dict()), "init_from": model.origin}
-    bundle.save(
-        model, folder / "model", facts=facts, replace=cli.resumed is not None
-    )  # there may be one of fewer epochs
+    resumed = cli.resumed is not None  # then there may be a model of fewer epochs
+    bundle.save(model, folder / "model", facts=facts, replace=resumed)
     report = Report(
         title=title,
         model=describe_model(cli),
