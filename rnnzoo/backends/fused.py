@@ -21,6 +21,7 @@ from rnnzoo.backends.base import backend
 from rnnzoo.backends.form import Form, examine, signature
 from rnnzoo.backends.graphs import replay
 from rnnzoo.backends.groups import run_in_groups
+from rnnzoo.backends.product import faster_products
 from rnnzoo.backends.walk import Job, walk, walk_back
 from rnnzoo.cells.base import Cell, GatedCell, StagedCell
 from rnnzoo.cells.wrappers import RecurrentDropout
@@ -60,7 +61,8 @@ def run_together(cell: StagedCell, inputs: Tensor, lengths: Tensor | None, state
     source = inputs.transpose(0, 1).contiguous()  # [T, B, I]
     affine = affine_projection(cell)
     if affine is None:
-        source = cell.project(source).contiguous()  # [T, B, P]
+        with faster_products():
+            source = cell.project(source).contiguous()  # [T, B, P]
     mark = signature(cell)
     if mark not in _forms:
         _forms[mark] = examine(cell, source.shape[-1] if affine is None else len(affine[0]), state)

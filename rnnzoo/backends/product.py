@@ -1,19 +1,62 @@
-"""A product with one weight many times over, with the weight laid out once for all of them."""
+"""Matrix products by the library that is the faster one on this processor.
+
+torch multiplies float32 through MKL, which takes its fastest ways on Intel's own processors alone: on AMD's, oneDNN
+needs half the time for all but small products. A weight that many products share is laid out once for all of them.
+
+Axes: N rows, K numbers of a row, P numbers of its product.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import Parameter
+from torch.overrides import TorchFunctionMode
 
-# Numbers of a weight from which oneDNN's blocked layout is faster than MKL's plain one (by measurement): MKL takes its
-# fastest ways on Intel's own processors alone.
+from rnnzoo.cells.base import wide
+
+# All by measurement. Numbers of a weight from which a blocked layout in oneDNN is faster than a plain one in MKL:
 LARGE, LARGE_ON_AMD = 2**19, 2**17
+MANY_ON_AMD = 2**21  # N · K · P from which it is, for a smaller weight
+MANY = 2**22  # N · K · P from which oneDNN is faster on AMD's processors for operands as they are
+PLAIN = (Tensor, Parameter)  # and no other subclass, which may not know oneDNN's products
 FEW = 4  # products below which laying the weight out costs more than it saves
-MANY_ROWS = 256  # rows from which a single product pays for it, where oneDNN is the faster one
+
+
+def multiply(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return A Bᵀ + b of A [N, K], B [P, K] and b [P] → [N, P], without a gradient."""
+    if not prefers_onednn(left, right):
+        return torch.mm(left, right.t()) if bias is None else torch.addmm(bias, left, right.t())
+    found: Tensor = torch.ops.mkldnn._linear_pointwise(plain(left), plain(right), bias, "none", [], "")
+    return found
+
+
+def prefers_onednn(left: Tensor, right: Tensor) -> bool:
+    """Return whether A Bᵀ is one of the products that oneDNN makes faster."""
+    return (
+        left.device.type == right.device.type == "cpu"
+        and type(left) in PLAIN
+        and type(right) in PLAIN
+        and left.dtype == right.dtype
+        and left.numel() * len(right) >= MANY
+        and min(len(left), len(right)) > 1
+        and on_amd()
+        and can_block(left.dtype)
+    )
+
+
+def plain(matrix: Tensor) -> Tensor:
+    """Return a matrix whose rows or columns lie one after the other; a copy if they do not."""
+    rows, columns = matrix.shape
+    first, second = matrix.stride()
+    return matrix if (second == 1 and first >= columns) or (first == 1 and second >= rows) else matrix.contiguous()
 
 
 class Product:
@@ -30,9 +73,9 @@ class Product:
         self.weight = weight.detach() if dtype is None else weight.detach().to(dtype)
         self.rows = rows
         cpu = weight.device.type == "cpu"
-        enough = times >= FEW or (rows >= MANY_ROWS and on_amd())
         large = weight.numel() >= (LARGE_ON_AMD if on_amd() else LARGE)
-        self.blocked = cpu and enough and rows > 1 and large and can_block(self.weight.dtype)
+        large |= on_amd() and rows * weight.numel() >= MANY_ON_AMD
+        self.blocked = cpu and times >= FEW and rows > 1 and large and can_block(self.weight.dtype)
         self.plain = cpu and times >= FEW and not self.blocked
         self._forward: Any = None
         self._backward: Any = None
@@ -49,8 +92,10 @@ class Product:
                 self._forward = torch.ops.mkldnn._reorder_linear_weight(self.weight, self.rows)
             found: Tensor = torch.ops.mkldnn._linear_pointwise(operand, self._forward, None, "none", [], "")
             return found
+        if not self.plain:
+            return multiply(operand, self.weight)
         if self._forward is None:
-            self._forward = self.weight.t().contiguous() if self.plain else self.weight.t()
+            self._forward = self.weight.t().contiguous()
         return torch.mm(operand, self._forward)
 
     def backward(self, grad: Tensor) -> Tensor:
@@ -61,7 +106,91 @@ class Product:
                 self._backward = torch.ops.mkldnn._reorder_linear_weight(self.weight.t(), self.rows)
             found: Tensor = torch.ops.mkldnn._linear_pointwise(grad, self._backward, None, "none", [], "")
             return found
-        return torch.mm(grad, self.weight)
+        return multiply(grad, self.weight.t())
+
+
+class WeightGrad:
+    """The gradient of a weight, Σ gᵀ a, added up part by part in float32 or wider.
+
+    Args:
+        weight: W [P, K] of a ↦ a Wᵀ.
+        dtype: the type to multiply in (of autocast); None is that of the weight.
+    """
+
+    def __init__(self, weight: Tensor, *, dtype: torch.dtype | None) -> None:
+        self.dtype = weight.dtype if dtype is None else dtype
+        self.turned = weight.device.type == "cpu" and on_amd() and can_block(self.dtype)  # oneDNN makes its transpose
+        shape = weight.shape[::-1] if self.turned else weight.shape
+        self._sum = weight.new_zeros(shape, dtype=wide(weight.dtype))
+
+    def add(self, grads: Tensor, operands: Tensor) -> None:
+        """Add gᵀ a for g [..., P] and a [..., K]."""
+        left, right = grads.flatten(0, -2).to(self.dtype), operands.flatten(0, -2).to(self.dtype)
+        if self.turned:
+            left, right = right, left
+        if self.dtype == self._sum.dtype and not prefers_onednn(left.t(), right.t()):
+            self._sum.addmm_(left.t(), right)
+        else:
+            self._sum += multiply(left.t(), right.t())
+
+    def total(self) -> Tensor:
+        """Return the sum [P, K]."""
+        return self._sum.t().contiguous() if self.turned else self._sum
+
+
+def faster_products() -> AbstractContextManager[Any]:
+    """Return a context in which `torch.nn.functional.linear` is `linear`, whoever calls it."""
+    return FasterLinear() if on_amd() and not torch.compiler.is_compiling() else nullcontext()
+
+
+class FasterLinear(TorchFunctionMode):
+    """The context of `faster_products`."""
+
+    def __torch_function__(
+        self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run a function of torch, or `linear` in its place."""
+        if func is F.linear and not kwargs:
+            return linear(*args)
+        return func(*args, **(kwargs or {}))
+
+
+def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return x Wᵀ + b as `torch.nn.functional.linear` does: [..., K], [P, K], [P] → [..., P]."""
+    if (
+        inputs.dim() < 2
+        or weight.dim() != 2
+        or inputs.shape[-1] != weight.shape[1]  # for torch to refuse
+        or (bias is not None and (bias.dtype != weight.dtype or bias.shape != weight.shape[:1]))
+        or torch.compiler.is_compiling()
+        or torch.is_autocast_enabled(inputs.device.type)
+        or not prefers_onednn(inputs.flatten(0, -2), weight)
+    ):
+        return F.linear(inputs, weight, bias)
+    products: Tensor = LinearFunction.apply(inputs.flatten(0, -2), weight, bias)
+    return products.unflatten(0, inputs.shape[:-1])
+
+
+class LinearFunction(torch.autograd.Function):
+    """x Wᵀ + b of x [N, K], W [P, K] and b [P] (or None), by `multiply`, forward and back."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return x Wᵀ + b [N, P]."""
+        ctx.save_for_backward(inputs, weight)
+        return multiply(inputs, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of x, W and b; they can be differentiated in turn."""
+        inputs, weight = ctx.saved_tensors
+        times = torch.matmul if torch.is_grad_enabled() else (lambda left, right: multiply(left, right.t()))
+        wanted = ctx.needs_input_grad
+        return (
+            times(grad, weight) if wanted[0] else None,
+            times(inputs.t(), grad).t() if wanted[1] else None,
+            grad.sum(0) if wanted[2] else None,
+        )
 
 
 def can_block(dtype: torch.dtype) -> bool:

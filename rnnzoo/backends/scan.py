@@ -20,6 +20,7 @@ from torch import Tensor
 from rnnzoo.backends.base import backend
 from rnnzoo.backends.form import on_trial, signature, unobserved, with_parameters
 from rnnzoo.backends.kernels import Kernel, bind, differentiate, leaf
+from rnnzoo.backends.product import faster_products
 from rnnzoo.backends.recurrence import has_kernel, in_blocks, recur, recur_back
 from rnnzoo.cells.base import Cell, LinearCell, wide
 from rnnzoo.lengths import length_mask
@@ -45,7 +46,8 @@ def run(cell: Cell, inputs: Tensor, lengths: Tensor | None, state: State) -> tup
         RuntimeError: in a second backward pass through the first (``create_graph``), whose gradient there is not.
     """
     assert isinstance(cell, LinearCell)
-    projected, state = cell.project_sequence(inputs, lengths, state)  # [B, T, P]
+    with faster_products():
+        projected, state = cell.project_sequence(inputs, lengths, state)  # [B, T, P]
     mask = None if lengths is None else length_mask(lengths, inputs.shape[1]).reshape(-1, 1)
     if torch.compiler.is_compiling():
         outputs, hidden = traced(Pieces(cell, (), mask), projected, cell.unpack(state))

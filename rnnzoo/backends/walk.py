@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rnnzoo.backends.form import Form
 from rnnzoo.backends.kernels import Kernel, Kernels, bind
-from rnnzoo.backends.product import Product
+from rnnzoo.backends.product import Product, WeightGrad
 from rnnzoo.cells.base import StagedCell, wide
 
 CHUNK = 2**20  # numbers of projected input in one chunk of steps on a CPU
@@ -91,10 +91,10 @@ class Job:
         """Return P."""
         return len(given.affine[0]) if self.affine else given.source.shape[-1]
 
-    def projection(self, given: Arguments, steps: int) -> Product | None:
-        """Return the product that projects so many steps at a time; None if the source is projected."""
-        rows = steps * given.source.shape[1]
-        return Product(given.affine[0], rows=rows, times=1, dtype=self.dtype) if self.affine else None
+    def projection(self, given: Arguments, chunks: Sequence[range]) -> Product | None:
+        """Return the product that projects the steps of a chunk; None if the source is projected."""
+        rows = len(chunks[0]) * given.source.shape[1]
+        return Product(given.affine[0], rows=rows, times=len(chunks), dtype=self.dtype) if self.affine else None
 
     def chunks(self, given: Arguments) -> list[range]:
         """Return the steps in parts whose projected input stays in a cache."""
@@ -125,7 +125,7 @@ def walk(job: Job, keep: bool, *tensors: Tensor) -> list[Tensor]:
     steps, rows, _ = given.source.shape
     layouts = [Product(weight, rows=rows, times=steps, dtype=job.dtype) for weight in given.weights]
     chunks = job.chunks(given)
-    project = job.projection(given, len(chunks[0]))
+    project = job.projection(given, chunks)
     bias = given.affine[1:]
     histories = [history(state[place], steps) for place in job.moving]  # [T + 1, B, ...] each
     operands = [state[0].new_empty(steps, rows, given.weights[index].shape[1]) for index in job.computed]
@@ -187,7 +187,7 @@ def walk_back(job: Job, wanted: bool, *tensors: Tensor) -> list[Tensor]:
     count = len(given.weights)
     chunks = job.chunks(given)
     layouts = [Product(weight, rows=rows, times=steps, dtype=job.dtype) for weight in given.weights]
-    project = job.projection(given, len(chunks[0]))
+    project = job.projection(given, chunks)
     blocks, kept = read_kept(job, given, chunks, left)
     before = fields_by_step(job, given.state, histories, steps)
 
@@ -198,8 +198,11 @@ def walk_back(job: Job, wanted: bool, *tensors: Tensor) -> list[Tensor]:
     sums = [] if form.additive else [given.state[0].new_empty(room[0], rows, len(w)) for w in given.weights]
     g_source = torch.empty_like(given.source) if whole is None and wanted else whole
     shared = (given.affine, given.weights, given.parameters)  # their gradients are sums over the steps
-    g_affine, g_weights, g_parameters = (
-        [torch.zeros_like(value, dtype=wide(value.dtype)) for value in values] for values in shared
+    g_affine = [WeightGrad(weight, dtype=job.dtype) for weight in given.affine[:1]]
+    g_weights = [WeightGrad(weight, dtype=job.dtype) for weight in given.weights]
+    g_bias, g_parameters = (
+        [torch.zeros_like(value, dtype=wide(value.dtype)) for value in values]
+        for values in (given.affine[1:], given.parameters)
     )
     g_fields = [value.clone(memory_format=torch.contiguous_format) for value in g_final]
     g_before = [torch.empty_like(value) for value in g_fields]
@@ -241,19 +244,18 @@ def walk_back(job: Job, wanted: bool, *tensors: Tensor) -> list[Tensor]:
         for index, buffer in enumerate([g_block] if form.additive else sums):
             place = form.operands[index]
             multiplied = operands[job.computed.index(index)] if place is None else histories[moving.index(place)]
-            dtype = layouts[index].weight.dtype
-            add_product(g_weights[index], buffer[: len(chunk)], multiplied[chunk.start : chunk.stop], dtype)
+            g_weights[index].add(buffer[: len(chunk)], multiplied[chunk.start : chunk.stop])
         if project is not None:
-            add_product(g_affine[0], g_block, given.source[chunk.start : chunk.stop], project.weight.dtype)
-            g_affine[1] += g_block.flatten(0, 1).sum(0, dtype=g_affine[1].dtype)
+            g_affine[0].add(g_block, given.source[chunk.start : chunk.stop])
+            g_bias[0] += g_block.flatten(0, 1).sum(0, dtype=g_bias[0].dtype)
             if wanted and g_source is not None:
                 sent = project.backward(g_block.flatten(0, 1))
                 g_source[chunk.start : chunk.stop] = sent.unflatten(0, (-1, rows))
     for place, extra in zip(places, g_extra, strict=True):
         g_fields[place] += extra
     job.bound.clear()
-    found = zip([*g_affine, *g_weights, *g_parameters], chain(*shared), strict=True)
-    narrow = [each.to(value.dtype) for each, value in found]
+    totals = [grad.total() for grad in g_affine], g_bias, [grad.total() for grad in g_weights], g_parameters
+    narrow = [each.to(value.dtype) for each, value in zip(chain(*totals), chain(*shared), strict=True)]
     return [*([g_source] if wanted and g_source is not None else []), *narrow, *g_fields]
 
 
@@ -295,12 +297,3 @@ def read_kept(
         for steps in products:
             steps += next(kept).unbind()
     return blocks, products
-
-
-def add_product(total: Tensor, grads: Tensor, operands: Tensor, dtype: torch.dtype) -> None:
-    """Add to the gradient of a weight [P, K] that of some steps, [S, B, P] and [S, B, K], multiplied in `dtype`."""
-    left, right = grads.flatten(0, 1).to(dtype).t(), operands.flatten(0, 1).to(dtype)
-    if dtype == total.dtype:
-        total.addmm_(left, right)
-    else:
-        total += torch.mm(left, right)

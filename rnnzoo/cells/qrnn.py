@@ -77,7 +77,7 @@ class QRNNCell(LinearCell):
             return self.project(inputs), state
         batch_size, steps, _ = inputs.shape
         seen = torch.cat([inputs, F.pad(inputs, (0, 0, 1, -1))], dim=-1).flatten(0, 1)  # [B·T, 2·I]
-        gates = torch.addmm(self.bias, seen, self.input_weight.t())  # [B·T, 3·H]
+        gates = F.linear(seen, self.input_weight, self.bias)  # [B·T, 3·H]
         gates = AddToFirst.apply(gates, state.previous, steps)
         last = F.linear(last_valid(inputs, lengths), self.input_weight[:, self.input_size :])
         last = last.to(state.previous.dtype)  # [B, 3·H]

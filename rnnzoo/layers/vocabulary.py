@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rnnzoo.backends.product import WeightGrad, linear, multiply
 from rnnzoo.cells.base import wide, widen
 from rnnzoo.errors import InputError
 
@@ -54,7 +54,7 @@ class VocabularyHead(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Return the logits of hidden [..., H] as [..., V]."""
-        return F.linear(self._project(hidden), self.weight, self.bias)
+        return linear(self._project(hidden), self.weight, self.bias)
 
     def loss(self, hidden: Tensor, targets: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
         """Return the summed cross-entropy in nats (scalar) of targets [N] given hidden [N, H].
@@ -76,7 +76,7 @@ class VocabularyHead(nn.Module):
         parts = []
         rows = chunk_rows(inputs, self.vocabulary_size)
         for chunk, target in zip(*(each.split(rows) for each in (inputs, wanted)), strict=True):
-            logits = widen(F.linear(chunk, self.weight, self.bias))  # [n, V]
+            logits = widen(linear(chunk, self.weight, self.bias))  # [n, V]
             found = logits.gather(1, target.clamp(min=0).unsqueeze(1)).squeeze(1) - logits.logsumexp(1)
             parts.append(torch.where(target >= 0, found, 0.0))
         return (torch.cat(parts) if parts else widen(hidden.new_zeros(0))).reshape(targets.shape)
@@ -109,17 +109,15 @@ class ChunkedCrossEntropy(torch.autograd.Function):
             low = weight.to(dtype)
             total = widen(torch.zeros((), dtype=weight.dtype, device=inputs.device))
             inputs_grad = torch.empty_like(inputs) if need_inputs else None
-            weight_grad = (
-                torch.zeros_like(weight, dtype=wide(weight.dtype)) if need_weight else None
-            )  # sums over chunks
+            weight_grad = WeightGrad(weight, dtype=dtype) if need_weight else None  # sums over chunks
             bias_grad = torch.zeros_like(bias, dtype=wide(bias.dtype)) if need_bias else None
             rows = chunk_rows(inputs, size)
             for start in range(0, len(inputs), rows):
                 chunk, target = inputs[start : start + rows].to(dtype), targets[start : start + rows]
                 if dtype == bias.dtype:
-                    logits = widen(torch.addmm(bias, chunk, low.t()))  # [n, V]
+                    logits = widen(multiply(chunk, low, bias))  # [n, V]
                 else:
-                    logits = widen(torch.mm(chunk, low.t())).add_(bias)
+                    logits = widen(multiply(chunk, low)).add_(bias)
                 logits = torch.log_softmax(logits, 1)
                 found = logits.gather(1, target.unsqueeze(1))
                 spread = smoothing * logits.mean(1, keepdim=True) if smoothing > 0 else 0.0
@@ -134,13 +132,10 @@ class ChunkedCrossEntropy(torch.autograd.Function):
                     bias_grad += grad.sum(0)
                 grad = grad.to(dtype)
                 if inputs_grad is not None:
-                    inputs_grad[start : start + rows] = torch.mm(grad, low)
+                    inputs_grad[start : start + rows] = multiply(grad, low.t())
                 if weight_grad is not None:
-                    if weight_grad.dtype == dtype:
-                        weight_grad.addmm_(grad.t(), chunk)
-                    else:
-                        weight_grad += torch.mm(grad.t(), chunk)
-        narrow = ((weight_grad, weight), (bias_grad, bias))
+                    weight_grad.add(grad, chunk)
+        narrow = ((None if weight_grad is None else weight_grad.total(), weight), (bias_grad, bias))
         ctx.save_for_backward(inputs_grad, *(None if each is None else each.to(like.dtype) for each, like in narrow))
         return total
 
