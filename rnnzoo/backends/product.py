@@ -27,6 +27,7 @@ LARGE, LARGE_ON_AMD = 2**19, 2**17
 MANY_ON_AMD = 2**21  # N · K · P from which it is, for a smaller weight
 MANY = 2**22  # N · K · P from which oneDNN is faster on AMD's processors for operands as they are
 PLAIN = (Tensor, Parameter)  # and no other subclass, which may not know oneDNN's products
+PART = 512  # rows of which oneDNN makes the gradient of a weight at once: more no longer stay in the cache
 FEW = 4  # products below which laying the weight out costs more than it saves
 
 
@@ -130,8 +131,10 @@ class WeightGrad:
             left, right = right, left
         if self.dtype == self._sum.dtype and not prefers_onednn(left.t(), right.t()):
             self._sum.addmm_(left.t(), right)
-        else:
-            self._sum += multiply(left.t(), right.t())
+            return
+        rows = PART if self.turned else max(1, len(left))
+        for a, b in zip(left.split(rows), right.split(rows), strict=True):
+            self._sum += multiply(a.t(), b.t())
 
     def total(self) -> Tensor:
         """Return the sum [P, K]."""
@@ -184,12 +187,18 @@ class LinearFunction(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of x, W and b; they can be differentiated in turn."""
         inputs, weight = ctx.saved_tensors
-        times = torch.matmul if torch.is_grad_enabled() else (lambda left, right: multiply(left, right.t()))
         wanted = ctx.needs_input_grad
+        g_bias = grad.sum(0) if wanted[2] else None
+        if torch.is_grad_enabled():
+            return grad @ weight if wanted[0] else None, grad.t() @ inputs if wanted[1] else None, g_bias
+        g_weight = None
+        if wanted[1]:
+            g_weight = WeightGrad(weight, dtype=None)
+            g_weight.add(grad, inputs)
         return (
-            times(grad, weight) if wanted[0] else None,
-            times(inputs.t(), grad).t() if wanted[1] else None,
-            grad.sum(0) if wanted[2] else None,
+            multiply(grad, weight.t()) if wanted[0] else None,
+            None if g_weight is None else g_weight.total(),
+            g_bias,
         )
 
 
@@ -198,6 +207,7 @@ def can_block(dtype: torch.dtype) -> bool:
     return (
         dtype == torch.float32
         and torch.backends.mkldnn.is_available()
+        and bool(torch.backends.mkldnn.enabled)  # so that `torch.backends.mkldnn.flags` holds here too
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -31,23 +32,33 @@ BATCHES = 4  # of different lengths, taken in turns
 
 
 def train(setting: Setting) -> list[Task]:
-    """Translator, tagger and language model, forward, backward and optimizer."""
-    jobs = (
-        ("translator: bi-LSTM 256, decoder 512, additive attention, B 64, 5-30 words", translator, 0.6),
-        ("tagger: bi-LSTM 256, CRF, B 32, 5-40 words", tagger, 0.6),
-        ("word LM: 2 × 512, vocabulary 8,800, 32 × 70", language_model, 1.0),
-    )
-    return [Task(work, partial(one_job, work, make, bar, setting)) for work, make, bar in jobs]
+    """Translator, tagger and language model, forward, backward and optimizer; also in bf16 where it is fast."""
+    jobs = [
+        ("translator: bi-LSTM 256, decoder 512, additive attention, B 64, 5-30 words", translator, 0.6, False),
+        ("tagger: bi-LSTM 256, CRF, B 32, 5-40 words", tagger, 0.6, False),
+        ("word LM: 2 × 512, vocabulary 8,800, 32 × 70", language_model, 1.0, False),
+    ]
+    if has_fast_bf16(setting.device):
+        jobs.append(("word LM as above, ours in bf16 (autocast)", language_model, 0.55, True))
+    return [Task(work, partial(one_job, work, make, bar, bf16, setting)) for work, make, bar, bf16 in jobs]
+
+
+def has_fast_bf16(device: str) -> bool:
+    """Return whether a device multiplies bfloat16 by instructions of its own."""
+    if device != "cpu":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def one_job(
-    work: str, make: Callable[[Setting], tuple[Any, nn.Module, list[Any]]], bar: float, setting: Setting
+    work: str, make: Callable[[Setting], tuple[Any, nn.Module, list[Any]]], bar: float, bf16: bool, setting: Setting
 ) -> list[Row]:
-    """Measure one model."""
+    """Measure one model, ours under autocast to bfloat16 if `bf16`; the plain one is always in float32."""
     ours, plain, batches = make(setting)
     ours, plain = ours.to(setting.device), plain.to(setting.device)
     batches = [move_data_to_device(batch, torch.device(setting.device)) for batch in batches]
-    calls = {"rnnzoo": Trainer(ours, batches, loss_of), "plain torch": Trainer(plain, batches, plain_loss)}
+    autocast = partial(torch.autocast, setting.device, torch.bfloat16, enabled=bf16)
+    calls = {"rnnzoo": Trainer(ours, batches, loss_of, autocast), "plain torch": Trainer(plain, batches, plain_loss)}
     useful = dict.fromkeys(calls, matrix_flops(calls["plain torch"]))  # whose packed layers compute no padding
     contest = Contest(work, calls, (Comparison("rnnzoo", "plain torch", bar),), useful)
     return run_contest("train", contest, setting)
@@ -60,19 +71,29 @@ class Trainer:
         model: the model.
         batches: what it trains on.
         loss: (model, batch) → mean loss.
+        context: what the forward pass runs in.
     """
 
-    def __init__(self, model: nn.Module, batches: Sequence[Any], loss: Callable[[Any, Any], Tensor]) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        batches: Sequence[Any],
+        loss: Callable[[Any, Any], Tensor],
+        context: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> None:
         self.model = model.train()
         self.batches = batches
         self.loss = loss
+        self.context = context
         self.optimizer = torch.optim.Adam(model.parameters())
 
     def __call__(self) -> None:
         """Do a step on each batch."""
         for batch in self.batches:
             self.optimizer.zero_grad(set_to_none=True)
-            self.loss(self.model, batch).backward()
+            with self.context():
+                loss = self.loss(self.model, batch)
+            loss.backward()
             nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             self.optimizer.step()
 

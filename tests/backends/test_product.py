@@ -1,0 +1,141 @@
+"""Products through oneDNN: the numbers of plain torch, whatever lies how in memory; and when they are not taken."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rnnzoo.backends import product
+from rnnzoo.backends.product import Product, WeightGrad, faster_products, linear, multiply, plain
+
+
+@pytest.fixture(autouse=True)
+def taken(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Take oneDNN for products of every size, on every processor that has it; return what grows with each of them."""
+    if not product.can_block(torch.float32):
+        pytest.skip("needs a torch with oneDNN")
+    monkeypatch.setattr(product, "on_amd", lambda: True)
+    monkeypatch.setattr(product, "MANY", 1)
+    monkeypatch.setattr(product, "PART", 5)
+    sizes: list[int] = []
+
+    def counted(matrix: Tensor) -> Tensor:
+        sizes.append(matrix.numel())
+        return plain(matrix)
+
+    monkeypatch.setattr(product, "plain", counted)
+    return sizes
+
+
+def laid_out(matrix: Tensor, layout: str) -> Tensor:
+    """Return the same numbers in another place in memory."""
+    rows, columns = matrix.shape
+    if layout == "transposed":
+        return matrix.t().contiguous().t()
+    if layout == "part":  # of a larger matrix
+        return torch.nn.functional.pad(matrix, (2, 3, 1, 1))[1:-1, 2:-3]
+    if layout == "every other":
+        return torch.stack([matrix, -matrix], 2).reshape(rows, 2 * columns)[:, ::2]
+    return matrix
+
+
+LAYOUTS = ("contiguous", "transposed", "part", "every other")
+
+
+@pytest.mark.parametrize("right_layout", LAYOUTS)
+@pytest.mark.parametrize("left_layout", LAYOUTS)
+@pytest.mark.parametrize("biased", [False, True])
+def test_multiply(left_layout: str, right_layout: str, biased: bool) -> None:
+    """A Bᵀ + b is that of float64."""
+    left, right, bias = torch.randn(7, 6), torch.randn(5, 6), torch.randn(5)
+    found = multiply(laid_out(left, left_layout), laid_out(right, right_layout), bias if biased else None)
+    expected = left.double() @ right.double().t() + (bias if biased else 0)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_multiply_takes_repeated_rows() -> None:
+    """Rows that are one in memory (`expand`) are multiplied as if they were not."""
+    left, right = torch.randn(1, 6).expand(7, 6), torch.randn(1, 6).expand(5, 6)
+    torch.testing.assert_close(multiply(left, right), left @ right.t())
+    column = torch.randn(7, 1).expand(7, 6)
+    torch.testing.assert_close(multiply(column, right), column @ right.t())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_gradient_of_a_weight(dtype: torch.dtype) -> None:
+    """Parts of any number of rows add up to gᵀ a, in float32 or wider."""
+    grads, operands = torch.randn(13, 4).to(dtype), torch.randn(13, 3).to(dtype)
+    total = WeightGrad(torch.empty(4, 3, dtype=dtype), dtype=None)
+    total.add(grads[:6].unflatten(0, (2, 3)), operands[:6].unflatten(0, (2, 3)))
+    total.add(grads[6:], operands[6:])
+    total.add(grads[:0], operands[:0])
+    found = total.total()
+    assert found.shape == (4, 3)
+    assert found.is_contiguous()
+    assert found.dtype == torch.promote_types(dtype, torch.float32)
+    tolerance = 2e-2 if dtype == torch.bfloat16 else 1e-5
+    torch.testing.assert_close(
+        found.double(), grads.double().t() @ operands.double(), rtol=tolerance, atol=10 * tolerance
+    )
+
+
+@pytest.mark.parametrize("times", [1, 10])
+def test_product_and_its_adjoint(times: int) -> None:
+    """Laid out once or not, a product and its adjoint have the numbers of plain torch."""
+    weight, operand, grad = torch.randn(5, 6), torch.randn(7, 6), torch.randn(7, 5)
+    made = Product(weight, rows=7, times=times, dtype=None)
+    torch.testing.assert_close(made.forward(operand), operand @ weight.t())
+    torch.testing.assert_close(made.backward(grad), grad @ weight)
+
+
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("shape", [(4, 6), (2, 3, 6)])
+def test_linear_and_its_gradients(shape: tuple[int, ...], biased: bool, taken: list[int]) -> None:
+    """`linear` is torch's, gradients included, also where the graph of the gradient is wanted."""
+    inputs, weight, bias = torch.randn(shape), torch.randn(5, 6), torch.randn(5)
+    inputs, weight, bias = (value.requires_grad_() for value in (inputs, weight, bias))
+    leaves = [inputs, weight, *([bias] if biased else [])]
+    ours, theirs = (run(inputs, weight, bias if biased else None) for run in (linear, F.linear))
+    assert taken
+    torch.testing.assert_close(ours, theirs)
+    for graph in (False, True):
+        found, expected = (
+            torch.autograd.grad(each.square().sum(), leaves, retain_graph=True, create_graph=graph)
+            for each in (ours, theirs)
+        )
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    again, wanted = (torch.autograd.grad(sum(g.sin().sum() for g in each), weight) for each in (found, expected))
+    torch.testing.assert_close(again, wanted, rtol=1e-2, atol=1e-2)  # float32, twice through large sums
+
+
+def test_faster_products_reach_every_module(taken: list[int]) -> None:
+    """A user's own cell that calls torch's `linear` gets the faster products, within the context alone."""
+    layer, inputs = nn.Linear(6, 5), torch.randn(7, 6)
+    with faster_products():
+        inside = layer(inputs)
+        assert taken
+        named = F.linear(input=inputs, weight=layer.weight, bias=layer.bias)
+    taken.clear()
+    outside = layer(inputs)
+    assert not taken
+    torch.testing.assert_close(inside, outside)
+    torch.testing.assert_close(named, outside)
+
+
+def test_what_is_left_to_torch() -> None:
+    """Small products, one row, float64, autocast, another processor, and oneDNN switched off by the user."""
+    left, right = torch.randn(7, 6), torch.randn(5, 6)
+    assert product.prefers_onednn(left, right)
+    assert not product.prefers_onednn(left[:1], right)
+    assert not product.prefers_onednn(left.double(), right.double())
+    before = torch.backends.mkldnn.set_flags(_enabled=False)[0]
+    try:
+        assert not product.prefers_onednn(left, right)
+    finally:
+        torch.backends.mkldnn.set_flags(_enabled=before)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert linear(left, right).dtype == torch.bfloat16
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        linear(left, right[:, :3])
