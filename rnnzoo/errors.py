@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 
@@ -58,6 +58,45 @@ def unknown_name(where: str, name: object, choices: Iterable[str], *, hint: str 
     return InputError(
         where, expected=f"one of {', '.join(names)}", got=repr(name), fix=did_you_mean(str(name), names) or hint
     )
+
+
+def check_share(where: str, share: float) -> float:
+    """Return a share, such as that of dropout, if it is one.
+
+    Raises:
+        InputError: if it is below 0, or 1 and above.
+
+    >>> check_share("model.dropout", 0.5)
+    0.5
+    """
+    if not 0 <= share < 1:
+        raise InputError(where, expected="a share of at least 0 and below 1", got=str(share))
+    return share
+
+
+def check_list(where: str, values: Any, of: str = "") -> Iterator[Any]:
+    """Yield the values of a list; to Python, one text is a list of characters.
+
+    Args:
+        where: for the message.
+        values: any iterable but a text or a mapping.
+        of: what each value is a list of, if they are lists; they come as such then.
+
+    Raises:
+        InputError: for anything else than a list, or (where `of` says so) a list of lists.
+
+    >>> list(check_list("tag", [("The", "cat")], of="words"))
+    [['The', 'cat']]
+    """
+    for value in need_list(where, values, f"a list of lists of {of}" if of else "a list"):
+        yield list(need_list(where, value, f"a list of {of} in the list")) if of else value
+
+
+def need_list(where: str, values: Any, expected: str) -> Iterable[Any]:
+    """Return `values` unless they are a text, a mapping or nothing that can be gone through."""
+    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+        raise InputError(where, expected=expected, got=repr(values)[:80], fix="put it into a list: [...]")
+    return values
 
 
 def refused_place(error: BaseException) -> InputError | None:

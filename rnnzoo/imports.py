@@ -10,13 +10,15 @@ from pathlib import Path
 
 from rnnzoo.errors import InputError
 
+_stems: set[str] = set()  # of the files that were run
 _running: list[str] = []  # the files and modules whose code runs now, the innermost last
 
 
 def import_code(name: str) -> None:
     """Run a file of Python, or import a module that is installed; once, however often it is named.
 
-    A file becomes a module of its stem, and finds the modules beside it.
+    A file becomes a module of its stem, and finds the modules beside it. A file that is not there passes for one of the
+    same name that was run before: a recipe may name where it once was.
 
     Args:
         name: ``my_cells.py`` or ``my_package.cells``.
@@ -54,7 +56,11 @@ def run_file(path: Path) -> None:
     """Run a file as the module of its stem, unless it was."""
     file, stem = path.resolve(), path.stem
     if not file.is_file():
-        raise InputError(f"import of {path}", expected="a file of Python", got="nothing")
+        if stem in _stems and stem in sys.modules:  # the same file, named where it is now
+            return
+        raise InputError(
+            f"import of {path}", expected="a file of Python", got="nothing", fix=f"say where {path.name} is by --import"
+        )
     known = sys.modules.get(stem)
     other = getattr(find_spec(stem), "origin", None) if known is None else getattr(known, "__file__", None)
     if (known is not None or other is not None) and (other is None or Path(other).resolve() != file):
@@ -65,6 +71,7 @@ def run_file(path: Path) -> None:
         return
     if str(file.parent) not in sys.path:
         sys.path.append(str(file.parent))  # last: nothing beside it stands in for an installed module
+    _stems.add(stem)
     spec = spec_from_file_location(stem, file)
     assert spec is not None
     assert spec.loader is not None
@@ -73,6 +80,7 @@ def run_file(path: Path) -> None:
         spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[stem]
+        _stems.discard(stem)
         raise
 
 

@@ -67,6 +67,6 @@ def fastest(cell: Cell, inputs: Tensor | None = None) -> tuple[str, str]:
     if fused.refusal(cell):
         return "reference", f"no other backend runs it: {fused.refusal(cell)}, {native.refusal(cell)}"
     if compiles or wide:
-        between = "compiled kernels" if compiles else "plain torch (no compiler)"
+        between = "compiled kernels" if compiles else "plain torch (kernels are not compiled here)"
         return "fused", f"{native.refusal(cell)}; one product a step and {between} between"
     return "reference", "the batch is small and kernels are not compiled: plain torch between products takes longer"

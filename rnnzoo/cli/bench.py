@@ -32,7 +32,7 @@ in turns in the same run. Let nothing else run meanwhile.
   --device D       cpu (default) or cuda, where all sides may multiply in TF32
   --threads N      threads of torch (default: as torch has it)
   --repeats N      samples of each (default 5)
-  --json FILE      write the rows as JSON too; - writes them to the screen instead of the table
+  --json FILE      write the rows as JSON too, into a new file; - writes them to the screen instead of the table
   --quick          tiny sizes, to see that everything runs; the figures mean nothing
   --explain CELL   say which backend `auto` takes for a cell at some sizes, and why
 """
@@ -73,6 +73,8 @@ def run(argv: list[str]) -> int:
     if target != "-":
         print(", ".join(f"{name} {value}" for name, value in facts.items()))
         show(rows)
+        if setting.quick:
+            print("--quick: tiny sizes, the figures mean nothing")
     return int(any(row.ok is False for row in rows) and not setting.quick)
 
 

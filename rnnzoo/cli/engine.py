@@ -108,6 +108,7 @@ class ZooCLI(LightningCLI):
             super().parse_arguments(parser, args)
         finally:
             sys.argv = argv
+        check_ranges(self.config)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the Trainer with the package's logging and checkpoints beside those of the recipe."""
@@ -140,7 +141,23 @@ class ZooCLI(LightningCLI):
     def resolved(self) -> str:
         """Return the whole configuration as YAML: a recipe that repeats this run."""
         text = self.parser.dump(self.config, skip_none=False, skip_link_targets=True, format="yaml")
-        return yaml.safe_dump(yaml.safe_load(text), sort_keys=False, allow_unicode=True)
+        tree = yaml.safe_load(text)
+        files = [str(Path(name).resolve()) if Path(name).is_file() else name for name in tree.get("imports") or []]
+        tree["imports"] = list(dict.fromkeys(files))  # a run may be gone on with from another folder
+        return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+
+
+def check_ranges(config: Any) -> None:
+    """Refuse numbers that their types allow and that mean nothing.
+
+    Raises:
+        InputError: for the first of them.
+    """
+    seed, clip = config.seed_everything, config.trainer.gradient_clip_val
+    if not isinstance(seed, bool) and not 0 <= seed < 2**32:
+        raise InputError("seed_everything", expected=f"an integer from 0 to {2**32 - 1}", got=str(seed))
+    if clip is not None and clip < 0:
+        raise InputError("trainer.gradient_clip_val", expected="a norm of at least 0; 0 does not clip", got=str(clip))
 
 
 def build_for_test(recipe: dict[str, Any] | None, configs: list[str], overrides: list[str]) -> tuple[ZooData, Trainer]:

@@ -178,6 +178,7 @@ def fit_and_report(cli: ZooCLI, folder: Path, *, title: str, command: list[str])
         return
     if cli.resumed is not None:
         cli.resumed.check(model, epochs=trainer.max_epochs, steps=trainer.max_steps)
+    model.configure_optimizers()  # what cannot be is refused before anything is written
     if trainer.is_global_zero:
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / "config.yaml", f"{TITLE}{title}\n{cli.resolved()}")

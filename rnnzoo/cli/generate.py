@@ -43,6 +43,14 @@ NUMBERS: dict[str, type] = {
     "block_ngrams": int,
     "seed": int,
 }
+METHOD_OF = {  # options that only one method knows
+    "temperature": "sample",
+    "top_k": "sample",
+    "top_p": "sample",
+    "seed": "sample",
+    "count": "sample",
+    "beam_size": "beam",
+}
 OWN = ("prompt", "prompt_file", "max_tokens", "method", "count", "unknown", *NUMBERS)
 
 
@@ -63,6 +71,14 @@ def run(argv: list[str]) -> int:
     )
     options: dict[str, Any] = {name: number(own[name], f"--{name}", NUMBERS[name]) for name in NUMBERS if name in own}
     options["method"] = own.get("method", "sample")
+    for name, method in METHOD_OF.items():
+        if name in own and options["method"] != method:
+            raise InputError(
+                f"--{name}",
+                expected=f"the method {method}",
+                got=options["method"],
+                fix=f"give --method {method}, or leave it out",
+            )
 
     from rnnzoo.bundle import load
     from rnnzoo.models.generation import generation_options

@@ -35,7 +35,7 @@ def open_target(option: str, target: str) -> Iterator[IO[Any]]:
 
 
 def check_file(option: str, path: Path) -> None:
-    """See that a file can be written in a folder that is there.
+    """See that a new file can be written in a folder that is there.
 
     Raises:
         InputError: if not, with why.
@@ -44,6 +44,8 @@ def check_file(option: str, path: Path) -> None:
         raise InputError(f"{option} {path}", expected="a file in a folder that exists", got=f"no folder {path.parent}")
     if path.is_dir():
         raise InputError(f"{option} {path}", expected="a file", got="a folder")
+    if path.exists():
+        raise InputError(f"{option} {path}", expected="a new file", got="one that exists", fix="name another")
     check_writable(option, path)
 
 

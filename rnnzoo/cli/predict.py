@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
 from collections import deque
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from rnnzoo.cli.arguments import sort_arguments
-from rnnzoo.cli.output import open_target
+from rnnzoo.cli.output import check_file, open_target
 from rnnzoo.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,7 +20,8 @@ SUMMARY = "answer raw input (text, JSONL or CSV) with a trained model, as JSONL"
 HELP = """usage: rnnzoo predict RUN_OR_MODEL [--input FILE] [--output FILE] [options]
 
 Answer raw input with a trained model, one JSON line a sample, in the order of the input. Input is read as it is
-answered, so it may be larger than memory. For captions the input may also be an image, or a folder or zip of them.
+answered, so it may be larger than memory; it may be compressed (.gz, .xz). For captions the input may also be an image,
+or a folder or zip of them.
 
 options, in any order:
   --input FILE             what to answer, for captions a folder, zip or image too; standard input if left out or -
@@ -34,7 +34,7 @@ options, in any order:
   --help                   this text
 """
 OWN = ("input", "output", "format", "column", "batch_size")
-FORMATS = {".txt": "text", ".text": "text", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
+FORMATS = ("text", "jsonl", "csv")
 
 
 def run(argv: list[str]) -> int:
@@ -48,8 +48,8 @@ def run(argv: list[str]) -> int:
     source, target = arguments.own.get("input", "-"), arguments.own.get("output", "-")
     if source != "-" and not Path(source).exists():
         raise InputError(f"--input {source}", expected="a file", got="nothing")
-    if target != "-" and Path(target).exists():
-        raise InputError(f"--output {target}", expected="a new file", got="one that exists")
+    if target != "-":
+        check_file("--output", Path(target))
     batch_size = positive(arguments.own.get("batch_size", "32"), "--batch_size")
 
     from rnnzoo.bundle import load
@@ -65,9 +65,9 @@ def run(argv: list[str]) -> int:
         with open_target("--output", target) as write:
             write_answers(model, image_samples(source), write, batch_size, named=True)
         return 0
-    with open_source(source) as lines, open_target("--output", target) as write:
+    with open_target("--output", target) as write:
         samples = read_samples(
-            lines,
+            read_source(source),
             kind=model.processor.kind,
             format=arguments.own.get("format") or format_by_name(source),
             column=arguments.own.get("column"),
@@ -107,24 +107,18 @@ def format_by_name(source: str) -> str:
     Raises:
         InputError: if it tells one that is not read here.
     """
-    from rnnzoo.data.sources import EXTENSIONS
+    from rnnzoo.data.sources import format_of
 
-    end = Path(source).suffix.lower()
-    if end in EXTENSIONS and end not in FORMATS:
+    format = format_of(Path(source)) or "text"
+    if format not in FORMATS:
         raise InputError(
-            f"--input {source}",
-            expected="text, jsonl or csv",
-            got=end,
-            fix="convert it, or give --format",
+            f"--input {source}", expected=" or ".join(FORMATS), got=format, fix="convert it, or give --format"
         )
-    return FORMATS.get(end, "text")
+    return format
 
 
-@contextlib.contextmanager
-def open_source(source: str) -> Iterator[Iterable[bytes]]:
-    """Open a file, or standard input, as lines of bytes."""
-    if source == "-":
-        yield sys.stdin.buffer
-    else:
-        with open(source, "rb") as file:
-            yield file
+def read_source(source: str) -> Iterable[bytes]:
+    """Return the lines of a file, which may be compressed, or of standard input."""
+    from rnnzoo.data.readers import open_bytes
+
+    return sys.stdin.buffer if source == "-" else open_bytes(Path(source))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,6 @@ def run(argv: list[str]) -> int:
     if split not in SPLITS:
         raise InputError("--split", expected=f"one of {', '.join(SPLITS)}", got=repr(split))
     output = Path(arguments.own["output"]) if "output" in arguments.own else None
-    if output is not None and output.exists():
-        raise InputError(f"--output {output}", expected="a new file", got="one that exists")
     if output is not None:
         check_file("--output", output)
 
@@ -72,7 +71,8 @@ def run(argv: list[str]) -> int:
     description = data.describe()
     print(f"data: {description.source} ({sizes[split]:,} in {split})")
     for note in description.notes:
-        print(f"note: {note}")
+        if re.search(rf"\b{split}\b", note):  # others are of training data
+            print(f"note: {note}")
     print(format_table(found))
     if output is not None:
         values: dict[str, Any] = {

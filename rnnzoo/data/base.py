@@ -286,8 +286,10 @@ class ZooData(LightningDataModule):
             if "train" in splits:
                 splits = self._complete(splits, notes)
                 splits["train"] = self.filter_training(splits["train"], notes)
-            if self.limit is not None and self.limit < len(splits.get("train", ())):
-                total = len(splits["train"])
+            total = len(splits.get("train", ()))
+            if self.limit is not None and self.limit >= total > 0:
+                notes.append(f"limit {self.limit} changes nothing: there are {total} training samples")
+            elif self.limit is not None and total:
                 chosen = np.random.default_rng(self.seed).permutation(total)[: self.limit]  # files are often sorted
                 notes.append(f"only {self.limit} of {total} training samples are used (seed {self.seed})")
                 splits["train"] = splits["train"].select(sorted(chosen.tolist()))
@@ -369,11 +371,14 @@ class ZooData(LightningDataModule):
         """
         column = self.columns[name]
         if column not in row:
+            advice = f"say which with --data.columns.{name}"
+            if self.file_columns is not None:
+                advice = "give --data.file_columns null if the file has a header"
             raise InputError(
                 f"{where}: data.columns.{name}",
                 expected=f"one of {', '.join(row)}",
                 got=repr(column),
-                fix=did_you_mean(column, row) or f"say which with --data.columns.{name}",
+                fix=did_you_mean(column, row) or advice,
             )
         return row[column]
 

@@ -76,7 +76,10 @@ def read_rows(path: Path, format: str, names: Sequence[str] | None = None) -> It
 def read_delimited(
     lines: Iterable[tuple[int, str]], where: str, names: Sequence[str] | None, delimiter: str = ","
 ) -> Iterator[tuple[str, Row]]:
-    """Yield the rows of a table; if the first row has one field more than the header, row names lead all rows."""
+    """Yield the rows of a table; if the first row has one field more than the header, row names lead all rows.
+
+    With `names`, a first row that holds just these is a header and no sample.
+    """
     csv.field_size_limit(sys.maxsize)  # a text may be long
     # Tab-separated files of corpora hold bare quotation marks.
     text = (line + "\n" for _, line in lines)
@@ -99,6 +102,9 @@ def read_delimited(
                             fix="rename one",
                         )
                 continue
+            if named is None and names is not None and is_header(fields, names, f"{where}, line {reader.line_num}"):
+                named = False
+                continue
             if named is None:  # a comma at the end of each row is no name
                 named = names is None and len(fields) == len(header) + 1 and fields[-1] != ""
             place = f"{where}, line {reader.line_num}"
@@ -112,6 +118,23 @@ def read_delimited(
             got=str(error),
             fix="a field that holds quotation marks is put in such, and they are doubled",
         ) from error
+
+
+def is_header(fields: Sequence[str], names: Sequence[str], place: str) -> bool:
+    """Return whether the first row of a file that should have no header is one, of the very names that are given.
+
+    Raises:
+        InputError: if it is one with other names.
+    """
+    found = [field.strip().lower() == name.lower() for field, name in zip(fields, names, strict=False)]
+    if any(found) and not (all(found) and len(fields) == len(names)):
+        raise InputError(
+            place,
+            expected=f"a sample, since data.file_columns says {', '.join(names)} of a file without a header",
+            got=f"the header {', '.join(fields)}",
+            fix="give --data.file_columns null",
+        )
+    return any(found)
 
 
 def read_tsv(lines: Iterable[tuple[int, str]], where: str, names: Sequence[str] | None) -> Iterator[tuple[str, Row]]:

@@ -35,7 +35,7 @@ EXTENSIONS = {
     ".bio": "conll",
     ".conllu": "conllu",
 }
-READER_VERSION = 2  # of what readers make of a file: part of the fingerprint of cached data
+READER_VERSION = 3  # of what readers make of a file: part of the fingerprint of cached data
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,10 @@ def find_files(
         present = sorted(each for each in ([folder] if folder.is_file() else folder.iterdir()) if each.is_file())
     except OSError as error:
         raise InputError(
-            f"data.path {path}", expected="a folder that can be read", got=error.strerror or str(error)
+            f"data.path {path}",
+            expected="a folder that can be read",
+            got=error.strerror or str(error),
+            fix="" if folder.is_absolute() else f"this path begins at {Path.cwd()}; give another by --data.path",
         ) from error
     other = "test" if trained else "train"  # what files are whose names say nothing
     splits: dict[str, list[Path]] = {}

@@ -113,7 +113,12 @@ def numbers_of(line: str, where: str) -> list[float]:
     try:
         return [float(part) for part in line.replace(",", " ").split()]
     except ValueError as error:
-        raise InputError(where, expected="numbers between blanks or commas", got=repr(line)[:60]) from error
+        raise InputError(
+            where,
+            expected="numbers between blanks or commas",
+            got=repr(line)[:60],
+            fix="a table with a header needs --format csv",
+        ) from error
 
 
 def from_value(value: Any, kind: str) -> Row:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rnnzoo.errors import InputError, unknown_name
+from rnnzoo.errors import InputError, check_share, unknown_name
 
 ESTIMATORS = ("reinforce", "gumbel")
 CREDITS = ("sentence", "rest")
@@ -48,9 +48,7 @@ class HardOptions:
         for name, known in (("estimator", ESTIMATORS), ("credit", CREDITS), ("evaluation", EVALUATIONS)):
             if getattr(self, name) not in known:
                 raise unknown_name(f"model.hard.{name}", getattr(self, name), known)
-        share = self.expected_share
-        if not 0 <= share < 1:
-            raise InputError("model.hard.expected_share", expected="a share of at least 0 and below 1", got=str(share))
+        check_share("model.hard.expected_share", self.expected_share)
         if self.temperature <= 0:
             raise InputError("model.hard.temperature", expected="a number above 0", got=str(self.temperature))
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rnnzoo.cells.base import view_of
-from rnnzoo.errors import InputError, unknown_name
+from rnnzoo.errors import InputError, check_share, unknown_name
 from rnnzoo.layers.recurrent import Recurrent
 from rnnzoo.lengths import last_valid, length_mask
 
@@ -56,8 +56,7 @@ class WordEmbedding(nn.Module):
         super().__init__()
         shares = {"dropout": dropout, "word_dropout": word_dropout, "embedding_dropout": embedding_dropout}
         for name, share in shares.items():
-            if not 0 <= share < 1:
-                raise InputError(f"words.{name}", expected="a share of at least 0 and below 1", got=str(share))
+            check_share(f"words.{name}", share)
         self.size = size
         self.dropout = dropout
         self.word_dropout = word_dropout

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from rnnzoo.errors import InputError, unknown_name
+from rnnzoo.errors import InputError, check_share, unknown_name
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU}
 
@@ -22,7 +22,7 @@ class FeedForward(nn.Module):
         activation: ``relu``, ``tanh`` or ``gelu``.
 
     Raises:
-        InputError: for a size below 1 or an unknown activation.
+        InputError: for a size below 1, an unknown activation, or a dropout that is no share.
 
     >>> sum(p.numel() for p in FeedForward(input_size=2, hidden_sizes=[3], output_size=1).parameters())
     13
@@ -43,6 +43,7 @@ class FeedForward(nn.Module):
         for name, size in (("input_size", input_size), ("output_size", output_size)):
             if size < 1:
                 raise InputError(name, expected="at least 1", got=str(size))
+        check_share("dropout", dropout)
         if any(size < 1 for size in hidden_sizes):
             raise InputError("hidden_sizes", expected="sizes of at least 1", got=str(list(hidden_sizes)))
         layers: list[nn.Module] = []

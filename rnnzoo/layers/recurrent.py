@@ -17,7 +17,7 @@ from rnnzoo.backends.select import choose
 from rnnzoo.cells import make_cell
 from rnnzoo.cells.base import Cell, view_of
 from rnnzoo.cells.wrappers import DroppedState, RecurrentDropout, Zoneout, base_cell, drop_weights
-from rnnzoo.errors import InputError
+from rnnzoo.errors import InputError, check_share
 from rnnzoo.layers.dropout import locked_dropout
 from rnnzoo.layers.torch_weights import load_torch, to_torch
 from rnnzoo.lengths import followed, reverse_padded, zero_padding
@@ -317,8 +317,7 @@ def check_options(num_layers: int, shares: Mapping[str, float], *, locked_dropou
     if num_layers < 1:
         raise InputError("num_layers", expected="at least 1", got=str(num_layers))
     for name, share in shares.items():
-        if not 0 <= share < 1:
-            raise InputError(name, expected="a share of at least 0 and below 1", got=str(share))
+        check_share(name, share)
     dropout = shares["dropout"]
     if dropout > 0 and num_layers == 1:
         raise InputError(
@@ -337,6 +336,8 @@ def check_lengths(lengths: Tensor | None, inputs: Tensor) -> None:
     if lengths is None:
         return
     where = "lengths of Recurrent"
+    if not isinstance(lengths, Tensor):
+        raise InputError(where, expected="a tensor", got=repr(lengths)[:80], fix="give torch.tensor([...])")
     if lengths.shape != inputs.shape[:1]:
         raise InputError(where, expected=f"shape [{len(inputs)}]", got=str(list(lengths.shape)))
     if lengths.is_floating_point() or lengths.is_complex():

@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from rnnzoo.batches import Batch
-from rnnzoo.errors import InputError, unknown_name
+from rnnzoo.errors import InputError, need_list, unknown_name
 from rnnzoo.metrics.base import ZooMetric
 from rnnzoo.models.losses import Objective
 from rnnzoo.models.options import as_plain
@@ -29,6 +29,7 @@ from rnnzoo.text.vocabulary import Vocabulary
 
 OptimizerFactory = Callable[[Iterable], Optimizer]
 SchedulerFactory = Callable[[Optimizer], LRScheduler]
+Built = TypeVar("Built")
 ProcessorT = TypeVar("ProcessorT", bound=Processor)
 
 DEFAULT_GRADIENT_CLIP = 1.0  # the norm to which gradients are clipped if the Trainer says nothing
@@ -161,7 +162,8 @@ class ZooModel(LightningModule, ABC):
         Raises:
             InputError: if a sample is not what the processor takes.
         """
-        rows = ({**self.processor.encode(sample), "id": place} for place, sample in enumerate(samples))
+        listed = need_list("samples to answer", samples, "a list of samples")
+        rows = ({**self.processor.encode(sample), "id": place} for place, sample in enumerate(listed))
         was_training = self.training
         self.eval()
         try:
@@ -320,11 +322,15 @@ class ZooModel(LightningModule, ABC):
         self._finish("test")
 
     def configure_optimizers(self) -> Any:
-        """Build the optimizer, and the scheduler if there is one."""
-        optimizer = self.optimizer_factory(self.parameter_groups())
+        """Build the optimizer, and the scheduler if there is one.
+
+        Raises:
+            InputError: with what they say of their arguments.
+        """
+        optimizer = built("model.optimizer", self.optimizer_factory, self.parameter_groups())
         if self.scheduler_factory is None:
             return optimizer
-        scheduler = self.scheduler_factory(optimizer)
+        scheduler = built("model.lr_scheduler", self.scheduler_factory, optimizer)
         settings: dict[str, Any] = {"scheduler": scheduler}
         if isinstance(scheduler, ReduceLROnPlateau):
             metric, mode = self.selection
@@ -379,6 +385,14 @@ class ZooModel(LightningModule, ABC):
             fix="look at these samples, lower the learning rate (--model.optimizer.lr) or clip gradients harder "
             "(--trainer.gradient_clip_val 0.25)",
         )
+
+
+def built(where: str, factory: Callable[[Any], Built], given: Any) -> Built:
+    """Return what a factory makes of something; what it refuses becomes an `InputError`."""
+    try:
+        return factory(given)
+    except (TypeError, ValueError) as error:
+        raise InputError(where, expected="arguments that it takes", got=str(error)) from error
 
 
 def gathered(value: Any) -> list[Any]:

@@ -18,7 +18,7 @@ from rnnzoo.decoding.search import search
 from rnnzoo.decoding.trace import Hypothesis
 from rnnzoo.decoding.visual import Reading, VisualContext
 from rnnzoo.decoding.visual_attention import GazeDecoder
-from rnnzoo.errors import InputError, unknown_name
+from rnnzoo.errors import InputError, check_list, check_share, unknown_name
 from rnnzoo.layers.vision import ImageEncoder
 from rnnzoo.metrics import CaptionScores, ExactMatch, MeanLoss, ZooMetric, caption_tokens
 from rnnzoo.models.base import OptimizerFactory, SchedulerFactory, ZooModel, as_processor
@@ -308,7 +308,7 @@ class Captioner(ZooModel):
     def caption(self, images: Iterable[Any], *, batch_size: int = 32) -> list[str]:
         """Return a caption of each image: a path, bytes, an array [Y, X, 3] or a Pillow image; or of each [L, D]."""
         (name,) = self.processor.inputs
-        answers = self.answer(({name: image} for image in images), batch_size=batch_size)
+        answers = self.answer(({name: image} for image in check_list("caption", images)), batch_size=batch_size)
         return [answer["caption"] for answer in answers]
 
     def draw(self, samples: Sequence[Mapping[str, Any]], folder: Path) -> list[str]:
@@ -374,9 +374,8 @@ def check_options(arguments: Mapping[str, Any], processor: CaptionProcessor) -> 
     """
     if arguments["selection"] not in SELECTIONS:
         raise unknown_name("model.selection", arguments["selection"], SELECTIONS)
-    for name in ("label_smoothing", "scheduled_sampling"):
-        if not 0 <= arguments[name] < 1:
-            raise InputError(f"model.{name}", expected="a share of at least 0 and below 1", got=str(arguments[name]))
+    for name in ("dropout", "label_smoothing", "scheduled_sampling"):
+        check_share(f"model.{name}", arguments[name])
     if arguments["region_size"] is not None and arguments["region_size"] < 1:
         raise InputError("model.region_size", expected="at least 1", got=str(arguments["region_size"]))
     if arguments["image"] is not None and processor.region_size is not None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rnnzoo.batches import FrameBatch
+from rnnzoo.errors import check_list, check_share
 from rnnzoo.metrics import SampleMetric
 from rnnzoo.models.base import OptimizerFactory, SchedulerFactory, ZooModel, as_processor
 from rnnzoo.models.encoder import build_recurrent
@@ -77,7 +78,7 @@ class FrameLabeller(ZooModel):
             dropout=dropout,
             options=as_options(RecurrentOptions, recurrent, "model.recurrent"),
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(check_share("model.dropout", dropout))
         self.head = nn.Linear(self.recurrent.output_size, self.task.output_size)
 
     def parts(self) -> dict[str, list[nn.Module]]:
@@ -116,5 +117,8 @@ class FrameLabeller(ZooModel):
     def label(self, sequences: Iterable[Sequence[Sequence[float]]], *, batch_size: int = 8) -> list[list[Any]]:
         """Return the labels (or numbers by name) of sequences of raw frames, in the order of `processor.features`."""
         key = "label" if self.processor.labels is not None else "numbers"
-        samples = ({"frames": [list(frame) for frame in frames]} for frames in sequences)
+        samples = (
+            {"frames": list(check_list("label", frames, of="numbers"))}
+            for frames in check_list("label", sequences, of="frames")
+        )
         return [[frame[key] for frame in answer["frames"]] for answer in self.answer(samples, batch_size=batch_size)]

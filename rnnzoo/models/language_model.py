@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from rnnzoo.batches import StreamBatch
 from rnnzoo.decoding.options import SearchOptions
-from rnnzoo.errors import InputError
+from rnnzoo.errors import InputError, check_list
 from rnnzoo.layers import VocabularyHead, WordEmbedding
 from rnnzoo.layers.dropout import locked_dropout
 from rnnzoo.layers.lanes import run_lanes
@@ -202,7 +202,7 @@ class LanguageModel(StreamModel):
 
     def score(self, texts: Iterable[str], *, batch_size: int = 32) -> list[dict[str, Any]]:
         """Return for each text ``{"loss", "bits_per_character", "log_probability", "tokens", "characters"}``."""
-        return list(self.answer(({"text": text} for text in texts), batch_size=batch_size))
+        return list(self.answer(({"text": text} for text in check_list("score", texts)), batch_size=batch_size))
 
     def show(self, samples: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Return for each of a few texts the measures of its beginning, and how the model goes on from it."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from rnnzoo.errors import InputError, did_you_mean
+from rnnzoo.errors import InputError, check_share, did_you_mean
 
 Options = TypeVar("Options")
 
@@ -133,10 +133,7 @@ class Regularisation:
         names = ("input_dropout", "hidden_dropout", "output_dropout")
         shares = {name: dropout if getattr(self, name) is None else getattr(self, name) for name in names}
         for name, share in shares.items():
-            if not 0 <= share < 1:
-                raise InputError(
-                    f"model.regularisation.{name}", expected="a share of at least 0 and below 1", got=str(share)
-                )
+            check_share(f"model.regularisation.{name}", share)
         return dataclasses.replace(self, **shares)
 
 

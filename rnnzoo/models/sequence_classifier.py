@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rnnzoo.batches import TextBatch
+from rnnzoo.errors import check_list, check_share
 from rnnzoo.layers import Pooling
 from rnnzoo.metrics import SampleMetric
 from rnnzoo.models.base import OptimizerFactory, SchedulerFactory, ZooModel, as_processor
@@ -90,7 +91,7 @@ class SequenceClassifier(ZooModel):
         self.pooling = Pooling(
             list(pooling), input_size=self.recurrent.output_size, bidirectional=options.bidirectional
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(check_share("model.dropout", dropout))
         self.head = nn.Linear(self.pooling.output_size, self.task.output_size)
 
     def parts(self) -> dict[str, list[nn.Module]]:
@@ -132,4 +133,5 @@ class SequenceClassifier(ZooModel):
     def classify(self, texts: Iterable[str], *, batch_size: int = 32) -> list[str] | list[list[str]]:
         """Return the label of each text, or its list of labels where there may be several."""
         key = "labels" if self.processor.multi_label else "label"
-        return [answer[key] for answer in self.answer(({"text": text} for text in texts), batch_size=batch_size)]
+        samples = ({"text": text} for text in check_list("classify", texts))
+        return [answer[key] for answer in self.answer(samples, batch_size=batch_size)]

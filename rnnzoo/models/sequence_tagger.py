@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rnnzoo.batches import IGNORED, TaggingBatch
-from rnnzoo.errors import InputError
+from rnnzoo.errors import InputError, check_list, check_share
 from rnnzoo.layers import CRF, CharacterEmbedding
 from rnnzoo.lengths import length_mask
 from rnnzoo.metrics import SampleMetric, SpanF1
@@ -111,7 +111,7 @@ class SequenceTagger(ZooModel):
             dropout=dropout,
             options=as_options(RecurrentOptions, recurrent, "model.recurrent"),
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(check_share("model.dropout", dropout))
         self.head = nn.Linear(self.recurrent.output_size, len(processor.tags))
         allowed = None if processor.scheme is None else allowed_transitions(processor.tags.labels, processor.scheme)
         self.crf = CRF(num_tags=len(processor.tags), allowed=allowed) if crf else None
@@ -199,5 +199,5 @@ class SequenceTagger(ZooModel):
 
     def tag(self, sentences: Iterable[Sequence[str]], *, batch_size: int = 32) -> list[list[str]]:
         """Return the tags of sentences that are lists of words."""
-        samples = ({"tokens": list(sentence)} for sentence in sentences)
+        samples = ({"tokens": words} for words in check_list("tag", sentences, of="words"))
         return [answer["tags"] for answer in self.answer(samples, batch_size=batch_size)]

@@ -14,7 +14,7 @@ from rnnzoo import plots
 from rnnzoo.batches import PairBatch
 from rnnzoo.decoding.attention_decoder import AttentionDecoder, DecoderContext
 from rnnzoo.decoding.search import Hypothesis, SearchOptions, search
-from rnnzoo.errors import InputError, unknown_name
+from rnnzoo.errors import InputError, check_list, check_share, unknown_name
 from rnnzoo.layers import Recurrent, VocabularyHead, WordEmbedding
 from rnnzoo.layers.attention import ATTENTIONS, Attention
 from rnnzoo.layers.bridge import Bridge
@@ -259,7 +259,7 @@ class Translator(ZooModel):
 
     def translate(self, texts: Iterable[str], *, batch_size: int = 32) -> list[str]:
         """Return the translation of each text."""
-        answers = self.answer(({"source": text} for text in texts), batch_size=batch_size)
+        answers = self.answer(({"source": text} for text in check_list("translate", texts)), batch_size=batch_size)
         return [answer["translation"] for answer in answers]
 
     def draw(self, samples: Sequence[Mapping[str, Any]], folder: Path) -> list[str]:
@@ -314,9 +314,8 @@ def check_options(arguments: Mapping[str, Any], processor: TranslationProcessor)
         raise unknown_name("model.attention", arguments["attention"], (NO_ATTENTION, *ATTENTIONS))
     if arguments["selection"] not in SELECTIONS:
         raise unknown_name("model.selection", arguments["selection"], SELECTIONS)
-    for name in ("label_smoothing", "scheduled_sampling"):
-        if not 0 <= arguments[name] < 1:
-            raise InputError(f"model.{name}", expected="a share of at least 0 and below 1", got=str(arguments[name]))
+    for name in ("dropout", "label_smoothing", "scheduled_sampling"):
+        check_share(f"model.{name}", arguments[name])
     if arguments["hidden_size"] < 2 or arguments["hidden_size"] % 2:
         raise InputError(
             "model.hidden_size",

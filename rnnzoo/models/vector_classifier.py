@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rnnzoo.batches import VectorBatch
+from rnnzoo.errors import check_list
 from rnnzoo.layers import FeedForward
 from rnnzoo.metrics import SampleMetric
 from rnnzoo.models.base import OptimizerFactory, SchedulerFactory, ZooModel, as_processor
@@ -108,5 +109,5 @@ class VectorClassifier(ZooModel):
     def classify(self, vectors: Iterable[Sequence[float]], *, batch_size: int = 256) -> list[Any]:
         """Return the label (or the numbers by name) of each raw vector, in the order of `processor.features`."""
         key = "label" if self.processor.labels is not None else "numbers"
-        samples = ({"vector": list(vector)} for vector in vectors)
+        samples = ({"vector": vector} for vector in check_list("classify", vectors, of="numbers"))
         return [answer[key] for answer in self.answer(samples, batch_size=batch_size)]

@@ -117,6 +117,20 @@ def test_rows_as_json(capsys):
     assert {"suite", "work", "ratio", "bar", "value", "baseline_value"} <= set(told["rows"][0])
 
 
+def test_figures_of_quick_sizes_are_called_meaningless(capsys):
+    assert main(["bench", "step", "--quick", "--repeats", "1"]) == 0
+    assert capsys.readouterr().out.endswith("--quick: tiny sizes, the figures mean nothing\n")
+
+
+def test_bf16_is_measured_where_it_is_fast(monkeypatch):
+    for fast in (False, True):
+        monkeypatch.setattr("rnnzoo.bench.training.has_fast_bf16", lambda device, fast=fast: fast)
+        tasks = SUITES["train"](QUICK)
+        assert any("bf16" in task.work for task in tasks) == fast
+    (row,) = tasks[-1].rows()
+    assert row.bar == 0.55
+
+
 def test_explain_names_a_backend_and_a_reason(capsys):
     assert main(["bench", "--explain", "gru"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -133,6 +147,7 @@ def test_explain_names_a_backend_and_a_reason(capsys):
         (["--repeats", "0"], "--repeats: expected a whole number above 0, got '0'"),
         (["--repeat", "3"], "did you mean '--repeats'"),
         (["--json"], "--json: expected a value, got none"),
+        (["--json", __file__], "expected a new file, got one that exists"),
     ],
 )
 def test_bad_input_gets_one_line(capsys, arguments, expected):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import os
 import shutil
@@ -157,6 +158,12 @@ BAD = [
     (["fit", "hidden_markov", "--data.synthetic", "null", "--data.path", "nowhere"], "No such file or directory"),
     (["fit", "sst2", "--data.path", "."], "expected a file of training data"),
     (["fit", "hidden_markov", "--model.recurrent.locked_dropout", "true"], "locked_dropout"),
+    (["fit", "hidden_markov", "--seed_everything", "-1"], "seed_everything: expected an integer from 0 to 4294967295"),
+    (["fit", "hidden_markov", "--seed_everything", "4294967296"], "expected an integer from 0 to 4294967295"),
+    (["fit", "hidden_markov", "--model.dropout", "1.5"], "model.dropout: expected a share of at least 0 and below 1"),
+    (["fit", "gaussians", "--model.dropout", "-0.5"], "dropout: expected a share of at least 0 and below 1, got -0.5"),
+    (["fit", "dates", "--model.dropout", "1"], "model.dropout: expected a share of at least 0 and below 1, got 1.0"),
+    (["fit", "hidden_markov", "--trainer.gradient_clip_val", "-1"], "gradient_clip_val: expected a norm of at least 0"),
     (["test"], "expected a run folder or a model folder"),
     (["test", "nowhere"], "nowhere: expected a model folder"),
     (["predict", "nowhere"], "nowhere: expected a model folder"),
@@ -181,6 +188,10 @@ def test_bad_input_is_one_clear_line_and_leaves_nothing_behind(argv, message, tm
     [
         (["--trainer.accelerator", "gpu"], "trainer: expected a setting that works here"),
         (["--data.batch_size", "0"], "data.batch_size: expected at least 1"),
+        (
+            ["--model.optimizer.lr", "-1"],
+            "model.optimizer: expected arguments that it takes, got Invalid",
+        ),
         (["--model.loss.label_smoothing", "0.1", "--model.crf", "true"], "model.loss"),
         (["--model.characters.kind", "cnn", "--data.characters", "null"], "model.characters"),
     ],
@@ -225,7 +236,35 @@ def test_a_file_that_the_recipe_names_is_not_taken_for_other_data(tmp_path, caps
 def test_a_file_in_a_format_that_is_not_answered_is_refused(run_folder, tmp_path, capsys):
     (tmp_path / "in.CONLLU").write_text("1\tw01\n")
     assert main(["predict", str(run_folder), "--input", str(tmp_path / "in.CONLLU")]) == 2
-    assert "expected text, jsonl or csv, got .conllu; convert it, or give --format" in capsys.readouterr().err
+    assert "expected text or jsonl or csv, got conllu; convert it, or give --format" in capsys.readouterr().err
+
+
+def test_compressed_input_is_answered_as_it_is_plain(run_folder, tmp_path, capsys):
+    content = '{"tokens": ["w01", "w02"]}\n{"tokens": ["w03"]}\n'
+    (tmp_path / "in.jsonl").write_text(content)
+    (tmp_path / "in.jsonl.gz").write_bytes(gzip.compress(content.encode()))
+    answers = []
+    for name in ("in.jsonl", "in.jsonl.gz"):
+        assert main(["predict", str(run_folder), "--input", str(tmp_path / name)]) == 0
+        answers.append(capsys.readouterr().out)
+    assert answers[0] == answers[1] != ""
+    (tmp_path / "in.jsonl.gz").write_bytes(gzip.compress(content.encode())[:20])
+    assert main(["predict", str(run_folder), "--input", str(tmp_path / "in.jsonl.gz")]) == 2
+    assert "in.jsonl.gz: expected a file that can be read" in capsys.readouterr().err
+
+
+def test_notes_of_a_measurement_are_of_its_split(tmp_path, capsys):
+    rows = ["text,label", *(f"w{n} a,{'xy'[n % 2]}" for n in range(40))]
+    (tmp_path / "train.csv").write_text("\n".join(rows) + "\n")
+    own = ["--data.synthetic", "null", "--data.path", str(tmp_path / "train.csv"), "--data.limit", "10"]
+    small = ["--trainer.max_epochs", "1", "--run_dir", str(tmp_path / "run"), "--trainer.enable_progress_bar", "false"]
+    assert main(["fit", "topic_chains", *own, *small]) == 0
+    assert "note: only 10 of " in capsys.readouterr().out
+    assert main(["test", str(tmp_path / "run")]) == 0
+    told = capsys.readouterr().out
+    assert "note: the data have no test split" in told
+    assert "no validation split" not in told
+    assert "only 10 of" not in told
 
 
 def test_a_split_made_from_the_training_data_is_the_same_when_tested_again(tmp_path):

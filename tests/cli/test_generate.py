@@ -130,6 +130,12 @@ def test_unknown_characters_of_the_prompt(generate):
         (["--method", "beem"], "did you mean 'beam'"),
         (["--unknown", "skp"], "did you mean 'skip'"),
         (["--promt", "a"], "did you mean '--prompt'"),
+        (
+            ["--beam_size", "3"],
+            "--beam_size: expected the method beam, got sample; give --method beam, or",
+        ),
+        (["--method", "beam", "--count", "2"], "--count: expected the method sample, got beam"),
+        (["--method", "greedy", "--temperature", "2"], "--temperature: expected the method sample, got greedy"),
     ],
 )
 def test_a_mistake_is_one_line(generate, options, complaint):

@@ -107,7 +107,7 @@ def test_from_training_to_answers(file, capsys):
     words = ["--import", file.name, "--model.cell", "leaky", "--model.recurrent.zoneout", "0.1"]
     assert main(["fit", RECIPE, *words, *SMALL, "--run_dir", "run"]) == 0
     config = yaml.safe_load((file.parent / "run" / "config.yaml").read_text())
-    assert config["imports"] == ["leaky_cells.py"]
+    assert config["imports"] == [str(file.resolve())]  # wherever the run is gone on with
     assert config["model"]["init_args"]["recurrent"]["zoneout"] == 0.1
     stored = json.loads((file.parent / "run" / "model" / "config.json").read_text())
     assert stored["own_cells"] == {"leaky": "leaky_cells.py"}
@@ -134,6 +134,23 @@ def test_from_training_to_answers(file, capsys):
     forget("leaky_cells")
     assert main(["fit", "run/config.yaml", "--trainer.fast_dev_run", "1"]) == 0  # the recipe names it
     assert runs(file) == 3
+
+
+def test_a_run_goes_on_in_another_folder(file, tmp_path, capsys, monkeypatch):
+    words = ["--import", file.name, "--model.cell", "leaky", *SMALL]
+    assert main(["fit", RECIPE, *words, "--run_dir", "run"]) == 0
+    run, more = str(file.parent / "run"), ["--trainer.max_epochs", "2"]
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    forget("leaky_cells")
+    assert main(["fit", "--resume", run, *more]) == 0
+    moved = file.rename(tmp_path / "elsewhere" / file.name)
+    forget("leaky_cells")
+    capsys.readouterr()
+    more = ["--trainer.max_epochs", "3"]
+    message = "expected a file of Python, got nothing; say where leaky_cells.py is by --import"
+    assert fails(capsys, "fit", "--resume", run, *more).endswith(message)
+    assert main(["fit", "--resume", run, "--import", str(moved), *more]) == 0
 
 
 def test_a_model_of_the_zoo_names_no_code(tmp_path):

@@ -98,7 +98,9 @@ def test_a_file_is_there_when_it_is_whole(tmp_path):
         file.write("a")
         assert not target.exists()
     assert target.read_text() == "a"
-    with pytest.raises(TypeError), open_target("--output", str(target)) as file:
+    with pytest.raises(TypeError), open_target("--output", str(tmp_path / "other")) as file:
         file.write(b"b")
+    with pytest.raises(InputError, match="expected a new file, got one that exists"), open_target("-o", str(target)):
+        pass
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert target.read_text() == "a"

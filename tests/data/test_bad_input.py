@@ -39,6 +39,20 @@ FILES = {  # what is wrong → data module, options, file, content, what the mes
     "a table without rows": (TextClassificationData, {}, "train.csv", "text,label\n", ["samples in the format csv"]),
     "lines without text": (TextClassificationData, {"class_per_file": True}, "a.txt", " \n\n", ["samples", "text"]),
     "no sentences": (TaggingData, {}, "train.conll", "-DOCSTART- O\n\n", ["samples in the format conll"]),
+    "a header of other names than it should not have": (
+        TextClassificationData,
+        {"file_columns": ["text", "label"]},
+        "train.csv",
+        "sentence,Label\ngood,1\n",
+        ["line 1", "a file without a header", "the header sentence, Label", "--data.file_columns null"],
+    ),
+    "a column of a table that should have no header": (
+        TextClassificationData,
+        {"file_columns": ["text", "label"], "columns": {"text": "sentence"}},
+        "train.csv",
+        "sentence,polarity\ngood,1\n",
+        ["data.columns.text", "one of text, label", "--data.file_columns null"],
+    ),
     "an empty text": (TextClassificationData, {}, "train.csv", GOOD + " ,1\n", ["line 5", "a text", "empty"]),
     "a null text": (
         TextClassificationData,

@@ -137,6 +137,16 @@ def test_csv_fields_may_hold_quotes_commas_and_line_ends(tmp_path):
     assert rows(path, "csv") == [{"text": 'He said "no", twice\nthen left', "label": "neg"}]
 
 
+@pytest.mark.parametrize("format", ["csv", "tsv"])
+def test_a_header_of_the_names_that_are_given_is_no_sample(tmp_path, format):
+    blank = {"csv": ",", "tsv": "\t"}[format]
+    (tmp_path / "a").write_text(f"Text{blank}label\na{blank}x\ntext{blank}label\n")
+    assert rows(tmp_path / "a", format, ["text", "label"]) == [
+        {"text": "a", "label": "x"},
+        {"text": "text", "label": "label"},
+    ]
+
+
 def test_a_header_may_have_blanks_around_its_names(tmp_path):
     assert rows(write(tmp_path, "text, label\na,b\n"), "csv") == [{"text": "a", "label": "b"}]
 

@@ -52,6 +52,12 @@ def test_splits_named_one_by_one(folder):
     assert [list(data.raw(split)["name"]) for split in SPLITS] == [["b.csv", "d.csv"], ["a.csv"], ["c.csv"]]
 
 
+def test_a_limit_that_limits_nothing_says_so(folder):
+    data = TextClassificationData(path=folder({"train.csv": "text,label\n" + "a,x\nb,y\n" * 20}), limit=40)
+    assert len(data.raw("train")) == 40 - len(data.raw("validation")) - len(data.raw("test"))
+    assert any(note.startswith("limit 40 changes nothing: there are ") for note in data.describe().notes)
+
+
 def test_limit_chooses_training_samples_by_the_seed_and_says_so(folder):
     files = {"train.csv": csv(90), "dev.csv": csv(9), "test.csv": csv(9)}
     path = folder(files)

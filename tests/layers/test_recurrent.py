@@ -429,6 +429,7 @@ def test_inputs_of_another_shape_are_refused(shape):
         (torch.tensor([1, 2, T, -1]), f"numbers from 0 to {T}, got -1 of row 3"),
         (torch.tensor([1, 2, T]), r"shape \[4\], got \[3\]"),
         (torch.tensor([1.0, 2.0, 3.0, 0.0]), "whole numbers, got torch.float32"),
+        ([1, 2, 3, 0], r"a tensor, got \[1, 2, 3, 0\]; give torch\.tensor"),
     ],
     ids=str,
 )
