@@ -27,6 +27,7 @@ LARGE, LARGE_ON_AMD = 2**19, 2**17
 MANY_ON_AMD = 2**21  # N · K · P from which it is, for a smaller weight
 MANY = 2**22  # N · K · P from which oneDNN is faster on AMD's processors for operands as they are
 PLAIN = (Tensor, Parameter)  # and no other subclass, which may not know oneDNN's products
+LEAST_ROWS, LEAST_COLUMNS = 16, 128  # of such a product: narrower ones MKL makes as fast, or faster
 PART = 512  # rows of which oneDNN makes the gradient of a weight at once: more no longer stay in the cache
 FEW = 4  # products below which laying the weight out costs more than it saves
 
@@ -47,17 +48,19 @@ def prefers_onednn(left: Tensor, right: Tensor) -> bool:
         and type(right) in PLAIN
         and left.dtype == right.dtype
         and left.numel() * len(right) >= MANY
-        and min(len(left), len(right)) > 1
+        and len(left) >= LEAST_ROWS
+        and len(right) >= LEAST_COLUMNS
         and on_amd()
         and can_block(left.dtype)
     )
 
 
 def plain(matrix: Tensor) -> Tensor:
-    """Return a matrix whose rows or columns lie one after the other; a copy if they do not."""
-    rows, columns = matrix.shape
-    first, second = matrix.stride()
-    return matrix if (second == 1 and first >= columns) or (first == 1 and second >= rows) else matrix.contiguous()
+    """Return a matrix that lies in memory as it is or transposed, without gaps; a copy if it does not.
+
+    For others, such as a part of a wider matrix, oneDNN has no more than its reference, a hundred times slower.
+    """
+    return matrix if matrix.is_contiguous() or matrix.t().is_contiguous() else matrix.contiguous()
 
 
 class Product:

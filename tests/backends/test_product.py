@@ -17,7 +17,8 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     if not product.can_block(torch.float32):
         pytest.skip("needs a torch with oneDNN")
     monkeypatch.setattr(product, "on_amd", lambda: True)
-    monkeypatch.setattr(product, "MANY", 1)
+    for name in ("MANY", "LEAST_ROWS", "LEAST_COLUMNS"):
+        monkeypatch.setattr(product, name, 1)
     monkeypatch.setattr(product, "PART", 5)
     sizes: list[int] = []
 
@@ -53,6 +54,26 @@ def test_multiply(left_layout: str, right_layout: str, biased: bool) -> None:
     found = multiply(laid_out(left, left_layout), laid_out(right, right_layout), bias if biased else None)
     expected = left.double() @ right.double().t() + (bias if biased else 0)
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_onednn_is_given_nothing_with_gaps(layout: str) -> None:
+    """A part of a wider matrix would be multiplied by its reference, which is a hundred times slower."""
+    matrix = laid_out(torch.randn(7, 6), layout)
+    found = plain(matrix)
+    assert found.is_contiguous() or found.t().is_contiguous()
+    assert (found.data_ptr() == matrix.data_ptr()) == (layout in ("contiguous", "transposed"))
+    assert torch.equal(found, matrix)
+
+
+def test_small_and_narrow_products_are_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the measured limits, neither a small product nor one with few columns goes to oneDNN."""
+    monkeypatch.undo()
+    monkeypatch.setattr(product, "on_amd", lambda: True)
+    assert product.prefers_onednn(torch.empty(512, 256), torch.empty(1024, 256))
+    assert not product.prefers_onednn(torch.empty(32, 16), torch.empty(1024, 16))
+    assert not product.prefers_onednn(torch.empty(8192, 2048), torch.empty(17, 2048))
+    assert not product.prefers_onednn(torch.empty(2, 4096), torch.empty(4096, 4096))
 
 
 def test_multiply_takes_repeated_rows() -> None:
@@ -125,10 +146,10 @@ def test_faster_products_reach_every_module(taken: list[int]) -> None:
 
 
 def test_what_is_left_to_torch() -> None:
-    """Small products, one row, float64, autocast, another processor, and oneDNN switched off by the user."""
+    """Products without numbers, float64, autocast, another processor, and oneDNN switched off by the user."""
     left, right = torch.randn(7, 6), torch.randn(5, 6)
     assert product.prefers_onednn(left, right)
-    assert not product.prefers_onednn(left[:1], right)
+    assert not product.prefers_onednn(left[:0], right)
     assert not product.prefers_onednn(left.double(), right.double())
     before = torch.backends.mkldnn.set_flags(_enabled=False)[0]
     try:
