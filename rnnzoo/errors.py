@@ -94,9 +94,15 @@ def check_list(where: str, values: Any, of: str = "") -> Iterator[Any]:
 
 def need_list(where: str, values: Any, expected: str) -> Iterable[Any]:
     """Return `values` unless they are a text, a mapping or nothing that can be gone through."""
-    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
-        raise InputError(where, expected=expected, got=repr(values)[:80], fix="put it into a list: [...]")
-    return values
+    if not isinstance(values, str | bytes | Mapping):
+        try:
+            iter(values)
+        except TypeError:  # an array of no axes is called iterable, too
+            pass
+        else:
+            found: Iterable[Any] = values
+            return found
+    raise InputError(where, expected=expected, got=repr(values)[:80], fix="put it into a list: [...]")
 
 
 def refused_place(error: BaseException) -> InputError | None:

@@ -21,6 +21,7 @@ from torch.nn import Parameter
 from torch.overrides import TorchFunctionMode
 
 from rnnzoo.cells.base import wide
+from rnnzoo.lengths import followed
 
 # All by measurement. Numbers of a weight from which a blocked layout in oneDNN is faster than a plain one in MKL:
 LARGE, LARGE_ON_AMD = 2**19, 2**17
@@ -34,24 +35,34 @@ FEW = 4  # products below which laying the weight out costs more than it saves
 
 def multiply(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return A Bᵀ + b of A [N, K], B [P, K] and b [P] → [N, P], without a gradient."""
-    if not prefers_onednn(left, right):
+    if not prefers_onednn(left, right, bias):
         return torch.mm(left, right.t()) if bias is None else torch.addmm(bias, left, right.t())
+    bias = None if bias is None else bias.contiguous()  # its strides are not looked at
     found: Tensor = torch.ops.mkldnn._linear_pointwise(plain(left), plain(right), bias, "none", [], "")
     return found
 
 
-def prefers_onednn(left: Tensor, right: Tensor) -> bool:
-    """Return whether A Bᵀ is one of the products that oneDNN makes faster."""
+def prefers_onednn(left: Tensor, right: Tensor, bias: Tensor | None = None) -> bool:
+    """Return whether A Bᵀ + b of A [..., K], B [P, K] and b [P] is one of the products that oneDNN makes faster."""
+    operands = (left, right) if bias is None else (left, right, bias)
     return (
-        left.device.type == right.device.type == "cpu"
-        and type(left) in PLAIN
-        and type(right) in PLAIN
-        and left.dtype == right.dtype
+        not transformed()
         and left.numel() * len(right) >= MANY
-        and len(left) >= LEAST_ROWS
+        and left.numel() // left.shape[-1] >= LEAST_ROWS
         and len(right) >= LEAST_COLUMNS
+        and all(type(each) in PLAIN and each.device.type == "cpu" for each in operands)
+        and all(each.layout == torch.strided and each.dtype == left.dtype for each in operands)
         and on_amd()
         and can_block(left.dtype)
+    )
+
+
+def transformed() -> bool:
+    """Return whether torch makes another program of what runs, by rules that it does not have for oneDNN's products."""
+    return (
+        followed()
+        or torch._C._functorch.peek_interpreter_stack() is not None  # torch.func
+        or torch.autograd.forward_ad._current_level >= 0
     )
 
 
@@ -123,7 +134,8 @@ class WeightGrad:
 
     def __init__(self, weight: Tensor, *, dtype: torch.dtype | None) -> None:
         self.dtype = weight.dtype if dtype is None else dtype
-        self.turned = weight.device.type == "cpu" and on_amd() and can_block(self.dtype)  # oneDNN makes its transpose
+        # oneDNN makes its transpose
+        self.turned = not followed() and weight.device.type == "cpu" and on_amd() and can_block(self.dtype)
         shape = weight.shape[::-1] if self.turned else weight.shape
         self._sum = weight.new_zeros(shape, dtype=wide(weight.dtype))
 
@@ -146,7 +158,7 @@ class WeightGrad:
 
 def faster_products() -> AbstractContextManager[Any]:
     """Return a context in which `torch.nn.functional.linear` is `linear`, whoever calls it."""
-    return FasterLinear() if on_amd() and not torch.compiler.is_compiling() else nullcontext()
+    return FasterLinear() if not transformed() and on_amd() else nullcontext()
 
 
 class FasterLinear(TorchFunctionMode):
@@ -164,16 +176,18 @@ class FasterLinear(TorchFunctionMode):
 def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return x Wᵀ + b as `torch.nn.functional.linear` does: [..., K], [P, K], [P] → [..., P]."""
     if (
-        inputs.dim() < 2
+        transformed()
+        or inputs.dim() < 2
         or weight.dim() != 2
         or inputs.shape[-1] != weight.shape[1]  # for torch to refuse
-        or (bias is not None and (bias.dtype != weight.dtype or bias.shape != weight.shape[:1]))
-        or torch.compiler.is_compiling()
+        or (bias is not None and bias.shape != weight.shape[:1])
         or torch.is_autocast_enabled(inputs.device.type)
-        or not prefers_onednn(inputs.flatten(0, -2), weight)
+        or not prefers_onednn(inputs, weight, bias)
     ):
         return F.linear(inputs, weight, bias)
-    products: Tensor = LinearFunction.apply(inputs.flatten(0, -2), weight, bias)
+    rows = inputs.flatten(0, -2)
+    wanted = torch.is_grad_enabled() and any(each is not None and each.requires_grad for each in (inputs, weight, bias))
+    products: Tensor = LinearFunction.apply(rows, weight, bias) if wanted else multiply(rows, weight, bias)
     return products.unflatten(0, inputs.shape[:-1])
 
 
@@ -192,7 +206,7 @@ class LinearFunction(torch.autograd.Function):
         inputs, weight = ctx.saved_tensors
         wanted = ctx.needs_input_grad
         g_bias = grad.sum(0) if wanted[2] else None
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or transformed() or torch._C._functorch.is_legacy_batchedtensor(grad):
             return grad @ weight if wanted[0] else None, grad.t() @ inputs if wanted[1] else None, g_bias
         g_weight = None
         if wanted[1]:

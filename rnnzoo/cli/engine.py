@@ -156,7 +156,7 @@ def check_ranges(config: Any) -> None:
     seed, clip = config.seed_everything, config.trainer.gradient_clip_val
     if not isinstance(seed, bool) and not 0 <= seed < 2**32:
         raise InputError("seed_everything", expected=f"an integer from 0 to {2**32 - 1}", got=str(seed))
-    if clip is not None and clip < 0:
+    if clip is not None and not clip >= 0:  # NaN neither
         raise InputError("trainer.gradient_clip_val", expected="a norm of at least 0; 0 does not clip", got=str(clip))
 
 

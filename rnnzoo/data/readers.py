@@ -126,15 +126,19 @@ def is_header(fields: Sequence[str], names: Sequence[str], place: str) -> bool:
     Raises:
         InputError: if it is one with other names.
     """
-    found = [field.strip().lower() == name.lower() for field, name in zip(fields, names, strict=False)]
-    if any(found) and not (all(found) and len(fields) == len(names)):
+    given, known = [field.strip().lower() for field in fields], [name.lower() for name in names]
+    if given == known:
+        return True
+    same = [field == name for field, name in zip(given, known, strict=False)]
+    # One word alone may be a sample's; the last column is most often the label, which is hardly called so.
+    if same and (sum(same) > 1 or same[-1] or set(given) <= set(known)):
         raise InputError(
             place,
             expected=f"a sample, since data.file_columns says {', '.join(names)} of a file without a header",
             got=f"the header {', '.join(fields)}",
             fix="give --data.file_columns null",
         )
-    return any(found)
+    return False
 
 
 def read_tsv(lines: Iterable[tuple[int, str]], where: str, names: Sequence[str] | None) -> Iterator[tuple[str, Row]]:

@@ -56,6 +56,54 @@ def test_multiply(left_layout: str, right_layout: str, biased: bool) -> None:
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
 
 
+def test_a_bias_lies_anyhow() -> None:
+    """Strides of the bias, of which oneDNN knows nothing, are heeded; a bias of another type or device is torch's."""
+    left, right = torch.randn(7, 6), torch.randn(5, 6)
+    for bias in (torch.randn(5, 2)[:, 0], torch.randn(1).expand(5)):
+        torch.testing.assert_close(multiply(left, right, bias), left @ right.t() + bias)
+        torch.testing.assert_close(linear(left, right, bias), left @ right.t() + bias)
+    with pytest.raises(RuntimeError):
+        linear(left, right, torch.randn(5, dtype=torch.float64))
+    with pytest.raises(RuntimeError):
+        linear(left, right, torch.randn(5, device="meta"))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of traces
+def test_transformations_of_torch_get_torchs_products(taken: list[int]) -> None:
+    """`torch.func`, forward mode, traces, batched gradients and compiled programs know nothing of oneDNN's."""
+    inputs, weight = torch.randn(7, 6), torch.randn(5, 6)
+
+    def loss(weight: Tensor) -> Tensor:
+        return linear(inputs, weight).square().sum()
+
+    expected = 2 * (inputs @ weight.t()).t() @ inputs
+    torch.testing.assert_close(torch.func.grad(loss)(weight), expected)
+    torch.testing.assert_close(
+        torch.func.jvp(loss, (weight,), (torch.ones_like(weight),))[1], expected.sum(), rtol=1e-4, atol=1e-4
+    )
+    torch.testing.assert_close(
+        torch.func.vmap(linear, (None, 0))(inputs, weight.expand(3, 5, 6)), (inputs @ weight.t()).expand(3, 7, 5)
+    )
+    traced = torch.jit.trace(linear, (inputs, weight), check_trace=False)
+    assert "linear_pointwise" not in str(traced.graph)
+    compiled = torch.compile(linear, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(inputs, weight), inputs @ weight.t())
+    assert not taken
+    leaf = weight.clone().requires_grad_()
+    outputs = linear(inputs, leaf)
+    assert taken
+    several = torch.randn(3, 7, 5)
+    (found,) = torch.autograd.grad(outputs, leaf, several, is_grads_batched=True)
+    torch.testing.assert_close(found, several.transpose(1, 2) @ inputs)
+
+
+def test_weights_of_inference_mode_serve_where_no_gradient_is_wanted() -> None:
+    """As with torch's own."""
+    with torch.inference_mode():
+        weight = torch.randn(5, 6)
+    torch.testing.assert_close(linear(torch.ones(7, 6), weight), weight.sum(1).expand(7, 5))
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_onednn_is_given_nothing_with_gaps(layout: str) -> None:
     """A part of a wider matrix would be multiplied by its reference, which is a hundred times slower."""

@@ -147,6 +147,20 @@ def test_a_header_of_the_names_that_are_given_is_no_sample(tmp_path, format):
     ]
 
 
+@pytest.mark.parametrize(
+    ("first", "expected"),
+    [("text,nice", True), ("label,x", True), ("sentence,Label", False), ("Label,Text", False), ("text,label", True)],
+)
+def test_a_first_sample_that_says_the_name_of_a_column_is_a_sample(tmp_path, first, expected):
+    path = write(tmp_path, f"{first}\na,x\n")
+    if expected:
+        assert len(rows(path, "csv", ["text", "label"])) == (1 if first == "text,label" else 2)
+    else:
+        assert "line 1: expected a sample, since data.file_columns says text, label" in complaint(
+            path, "csv", ["text", "label"]
+        )
+
+
 def test_a_header_may_have_blanks_around_its_names(tmp_path):
     assert rows(write(tmp_path, "text, label\na,b\n"), "csv") == [{"text": "a", "label": "b"}]
 
