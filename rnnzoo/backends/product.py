@@ -38,7 +38,12 @@ def multiply(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
     if not prefers_onednn(left, right, bias):
         return torch.mm(left, right.t()) if bias is None else torch.addmm(bias, left, right.t())
     bias = None if bias is None else bias.contiguous()  # its strides are not looked at
-    found: Tensor = torch.ops.mkldnn._linear_pointwise(plain(left), plain(right), bias, "none", [], "")
+    return onednn(dense(left), dense(right), bias)
+
+
+def onednn(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return A Bᵀ + b of A [N, K], B [P, K] (as it is, or laid out in blocks) and b [P], by oneDNN."""
+    found: Tensor = torch.ops.mkldnn._linear_pointwise(left, right, bias, "none", [], "")
     return found
 
 
@@ -66,7 +71,7 @@ def transformed() -> bool:
     )
 
 
-def plain(matrix: Tensor) -> Tensor:
+def dense(matrix: Tensor) -> Tensor:
     """Return a matrix that lies in memory as it is or transposed, without gaps; a copy if it does not.
 
     For others, such as a part of a wider matrix, oneDNN has no more than its reference, a hundred times slower.
@@ -105,8 +110,7 @@ class Product:
         if self.blocked:
             if self._forward is None:
                 self._forward = torch.ops.mkldnn._reorder_linear_weight(self.weight, self.rows)
-            found: Tensor = torch.ops.mkldnn._linear_pointwise(operand, self._forward, None, "none", [], "")
-            return found
+            return onednn(operand, self._forward)
         if not self.plain:
             return multiply(operand, self.weight)
         if self._forward is None:
@@ -119,8 +123,7 @@ class Product:
         if self.blocked:
             if self._backward is None:
                 self._backward = torch.ops.mkldnn._reorder_linear_weight(self.weight.t(), self.rows)
-            found: Tensor = torch.ops.mkldnn._linear_pointwise(grad, self._backward, None, "none", [], "")
-            return found
+            return onednn(grad, self._backward)
         return multiply(grad, self.weight.t())
 
 
@@ -134,7 +137,7 @@ class WeightGrad:
 
     def __init__(self, weight: Tensor, *, dtype: torch.dtype | None) -> None:
         self.dtype = weight.dtype if dtype is None else dtype
-        # oneDNN makes its transpose
+        # The transpose is summed where oneDNN makes it: aᵀ g is faster there than gᵀ a.
         self.turned = not followed() and weight.device.type == "cpu" and on_amd() and can_block(self.dtype)
         shape = weight.shape[::-1] if self.turned else weight.shape
         self._sum = weight.new_zeros(shape, dtype=wide(weight.dtype))

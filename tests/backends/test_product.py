@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rnnzoo.backends import product
-from rnnzoo.backends.product import Product, WeightGrad, faster_products, linear, multiply, plain
+from rnnzoo.backends.product import Product, WeightGrad, dense, faster_products, linear, multiply
 
 
 @pytest.fixture(autouse=True)
@@ -24,9 +24,9 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     def counted(matrix: Tensor) -> Tensor:
         sizes.append(matrix.numel())
-        return plain(matrix)
+        return dense(matrix)
 
-    monkeypatch.setattr(product, "plain", counted)
+    monkeypatch.setattr(product, "dense", counted)
     return sizes
 
 
@@ -108,7 +108,7 @@ def test_weights_of_inference_mode_serve_where_no_gradient_is_wanted() -> None:
 def test_onednn_is_given_nothing_with_gaps(layout: str) -> None:
     """A part of a wider matrix would be multiplied by its reference, which is a hundred times slower."""
     matrix = laid_out(torch.randn(7, 6), layout)
-    found = plain(matrix)
+    found = dense(matrix)
     assert found.is_contiguous() or found.t().is_contiguous()
     assert (found.data_ptr() == matrix.data_ptr()) == (layout in ("contiguous", "transposed"))
     assert torch.equal(found, matrix)
