@@ -23,10 +23,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rnnzoo.backends import cpp, program
+from rnnzoo.backends.compiled import Compiled, Kernel
 from rnnzoo.backends.form import Form, with_parameters
 from rnnzoo.state import flatten, unflatten
-
-Kernel = Callable[..., None]
 
 COMPILE_AFTER = 50  # runs with the same shapes; what comes less often is not worth the seconds that compiling takes
 MOST_SHAPES = 6  # compiled for one kernel; rarer ones stay plain
@@ -61,26 +61,17 @@ class Kernels:
         self.extra_places = [self.moving.index(place) for place in form.operands if place is not None]
 
     def forward(self, *tensors: Tensor) -> None:
-        """Do the row-wise part of a step: (x, bias, p, s, w, valid) → kept, output, moving fields.
+        """Do the row-wise part of a step: (x, bias, p, s, w, valid) → output, moving fields.
 
-        There is no output where a field is it. Kept are the products p, or of an additive cell x + bias + p: all that
-        the gradient needs. Without tensors for them nothing is kept.
+        There is no output where a field is it. An additive cell has no p: it is in x, to which it was added.
         """
-        form, left = self.form, iter(tensors)
+        left = iter(tensors)
         projected = next(left)
         bias = next(left) if self.biased else None
-        products, fields, parameters = (take(left, count) for count in self.counts())
+        products, fields, parameters = self.take_apart(left)
         valid = next(left) if self.masked else None
-        shifted = self.shifted(projected, bias, fields)
-        if form.additive:
-            kept = [shifted + products[0].to(fields[0].dtype)]
-            results = self.step(parameters, kept[0], [torch.zeros_like(kept[0])], fields, valid)
-        else:
-            kept = products
-            results = self.step(parameters, shifted, products, fields, valid)
-        targets = list(left)
-        values = results if len(targets) == len(results) else [*kept, *results]
-        for target, value in zip(targets, values, strict=True):
+        results = self.step(parameters, self.shifted(projected, bias, fields), products, fields, valid)
+        for target, value in zip(left, results, strict=True):
             target.copy_(value)
 
     def backward(self, *tensors: Tensor) -> None:
@@ -89,12 +80,12 @@ class Kernels:
         (x, bias, p, s, w, valid, g_output, g_s', g_extra) → g_x, g_p, g_s; added to: g_w
 
         `g_extra` are the gradients that the products of the next step sent to the fields they multiplied, in the
-        order of `Form.operands`. An additive cell has neither x and bias nor g_p, for g_x is the same.
+        order of `Form.operands`. An additive cell has neither p nor g_p, for g_x is the same.
         """
         form, left = self.form, iter(tensors)
-        projected = None if form.additive else next(left)
-        bias = next(left) if self.biased and not form.additive else None
-        products, fields, parameters = (take(left, count) for count in self.counts())
+        projected = next(left)
+        bias = next(left) if self.biased else None
+        products, fields, parameters = self.take_apart(left)
         valid = next(left) if self.masked else None
         g_output = next(left)
         grads = take(left, len(self.moving))
@@ -108,12 +99,8 @@ class Kernels:
         with torch.enable_grad():
             inner = [leaf(field) if place in self.moving else field for place, field in enumerate(fields)]
             weights = [leaf(weight) for weight in parameters]
-            if projected is None:
-                sources = [leaf(products[0])]
-                results = self.step(weights, sources[0], [torch.zeros_like(products[0])], inner, valid)
-            else:
-                sources = [leaf(projected), *(leaf(product) for product in products)]
-                results = self.step(weights, self.shifted(sources[0], bias, inner), sources[1:], inner, valid)
+            sources = [leaf(projected), *(leaf(product) for product in products)]
+            results = self.step(weights, self.shifted(sources[0], bias, inner), sources[1:], inner, valid)
             leaves = [*sources, *(inner[place] for place in self.moving), *weights]
             found = differentiate(results, leaves, grads)
         added = len(found) - len(weights)
@@ -128,7 +115,7 @@ class Kernels:
         left = iter(tensors)
         projected = next(left)
         bias = next(left) if self.biased else None
-        products, fields, parameters = (take(left, count) for count in self.counts(index))
+        products, fields, parameters = self.take_apart(left, index)
         next(left).copy_(self.multiplied(index, parameters, self.shifted(projected, bias, fields), products, fields))
 
     def operand_backward(self, index: int, *tensors: Tensor) -> None:
@@ -136,7 +123,7 @@ class Kernels:
         left = iter(tensors)
         projected = next(left)
         bias = next(left) if self.biased else None
-        products, fields, parameters = (take(left, count) for count in self.counts(index))
+        products, fields, parameters = self.take_apart(left, index)
         g_operand = next(left)
         with torch.enable_grad():
             inner = [leaf(field) if place in self.moving else field for place, field in enumerate(fields)]
@@ -149,10 +136,11 @@ class Kernels:
             if value is not None:
                 target.add_(value)
 
-    def counts(self, products: int | None = None) -> tuple[int, int, int]:
-        """Return how many products, fields and parameters there are."""
-        count = len(self.form.operands) if products is None else products
-        return count, len(self.form.constant), len(self.form.parameters)
+    def take_apart(self, left: Iterator[Tensor], index: int | None = None) -> Iterator[list[Tensor]]:
+        """Take the products (before the product `index`), the fields and the parameters."""
+        products = len(self.form.operands) if index is None else index
+        counts = (0 if self.form.additive else products, len(self.form.constant), len(self.form.parameters))
+        return (take(left, count) for count in counts)
 
     def shifted(self, projected: Tensor, bias: Tensor | None, fields: Sequence[Tensor]) -> Tensor:
         """Return the projected input with its bias, in the type of the state."""
@@ -169,7 +157,8 @@ class Kernels:
     ) -> list[Tensor]:
         """Return the output, unless a field is it, and the moving fields after the step."""
         dtype = fields[self.moving[0]].dtype
-        wide = tuple(product.to(dtype) for product in products)
+        added = [torch.zeros_like(projected)] if self.form.additive else products
+        wide = tuple(product.to(dtype) for product in added)
         state = unflatten(self.form.template, fields)
         output, after = self.view(parameters).combine(projected.to(dtype), wide, state)
         results = [] if self.form.output is not None else [output]
@@ -291,19 +280,19 @@ def compile_kernel(kernel: Kernel, tensors: Sequence[Tensor]) -> Kernel:
     from torch.fx.experimental.proxy_tensor import make_fx
 
     try:
-        apart = [value.detach().clone() for value in tensors]  # tensors that share no memory
-        plain, fast = ([value.clone() for value in apart] for _ in range(2))
+        apart, plain, fast, third = ([value.clone() for value in drawn(tensors)] for _ in range(4))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what torch says of its own parts
             graph = make_fx(kernel, decomposition_table=decompositions(tensors))(*apart)
             found: Any = torch._inductor.compile(graph, [value.clone() for value in apart])
         kernel(*plain)
-        found(*fast)
-        rtol, atol = tolerance(tensors)
-        for ours, theirs in zip(fast, plain, strict=True):
-            sizes = theirs.double().nan_to_num(0, 0, 0).abs()
-            scale = max(1.0, sizes.max().item()) if sizes.numel() else 1.0
-            torch.testing.assert_close(ours, theirs, rtol=rtol, atol=atol * scale, equal_nan=True)
+        found = Compiled(found)
+        if fast[0].device.type == "cpu":
+            cpp.load()
+            found.record(fast)
+        else:
+            found(*fast)
+        check(fast, plain)
     except Exception as error:  # a compiler may fail in any way, and none is needed
         if not _failures:
             lines = str(error).strip().splitlines()
@@ -314,5 +303,42 @@ def compile_kernel(kernel: Kernel, tensors: Sequence[Tensor]) -> Kernel:
             )
         _failures.append(str(error))
         return kernel
+    if found.parts is not None and not same_in_cpp(found, third, plain):
+        found.parts = None
     compiled: Kernel = found
     return compiled
+
+
+def drawn(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Return tensors like these to try a kernel on, with random numbers, for some of these hold none yet."""
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(like: Tensor) -> Tensor:
+        numbers = torch.rand(like.shape, generator=generator, dtype=torch.float64) + 0.1  # as `examine` draws them
+        return torch.empty_like(like).copy_(numbers)
+
+    return [draw(each) if each.is_floating_point() else each.detach().clone() for each in tensors]
+
+
+def same_in_cpp(kernel: Compiled, tensors: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
+    """Return whether a kernel called from C++ makes `expected` of `given`."""
+    try:
+        if not program.run_in_cpp([program.Call(kernel, tensors)], 1):
+            return False
+        check(tensors, expected)
+    except AssertionError:
+        return False
+    return True
+
+
+def check(found: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
+    """Check that a compiled kernel gave the numbers of the plain one.
+
+    Raises:
+        AssertionError: if it did not.
+    """
+    rtol, atol = tolerance(expected)
+    for ours, theirs in zip(found, expected, strict=True):
+        sizes = theirs.double().nan_to_num(0, 0, 0).abs()
+        scale = max(1.0, sizes.max().item()) if sizes.numel() else 1.0
+        torch.testing.assert_close(ours, theirs, rtol=rtol, atol=atol * scale, equal_nan=True)

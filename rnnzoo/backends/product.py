@@ -1,7 +1,8 @@
 """Matrix products by the library that is the faster one on this processor.
 
 torch multiplies float32 through MKL, which takes its fastest ways on Intel's own processors alone: on AMD's, oneDNN
-needs half the time for all but small products. A weight that many products share is laid out once for all of them.
+needs half the time for all but small products. A weight that many small products share is laid out once for all of
+them (`rnnzoo.backends.cpp`).
 
 Axes: N rows, K numbers of a row, P numbers of its product.
 """
@@ -20,12 +21,11 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.overrides import TorchFunctionMode
 
+from rnnzoo.backends.cpp import Panels, library
 from rnnzoo.cells.base import wide
 from rnnzoo.lengths import followed
 
-# All by measurement. Numbers of a weight from which a blocked layout in oneDNN is faster than a plain one in MKL:
-LARGE, LARGE_ON_AMD = 2**19, 2**17
-MANY_ON_AMD = 2**21  # N · K · P from which it is, for a smaller weight
+# All by measurement.
 MANY = 2**22  # N · K · P from which oneDNN is faster on AMD's processors for operands as they are
 PLAIN = (Tensor, Parameter)  # and no other subclass, which may not know oneDNN's products
 LEAST_ROWS, LEAST_COLUMNS = 16, 128  # of such a product: narrower ones MKL makes as fast, or faster
@@ -33,12 +33,13 @@ PART = 512  # rows of which oneDNN makes the gradient of a weight at once: more 
 FEW = 4  # products below which laying the weight out costs more than it saves
 
 
-def multiply(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return A Bᵀ + b of A [N, K], B [P, K] and b [P] → [N, P], without a gradient."""
+def multiply(left: Tensor, right: Tensor, bias: Tensor | None = None, *, out: Tensor | None = None) -> Tensor:
+    """Return A Bᵀ + b of A [N, K], B [P, K] and b [P] → [N, P], without a gradient; in `out` if it is given."""
     if not prefers_onednn(left, right, bias):
-        return torch.mm(left, right.t()) if bias is None else torch.addmm(bias, left, right.t())
+        return torch.mm(left, right.t(), out=out) if bias is None else torch.addmm(bias, left, right.t(), out=out)
     bias = None if bias is None else bias.contiguous()  # its strides are not looked at
-    return onednn(dense(left), dense(right), bias)
+    found = onednn(dense(left), dense(right), bias)
+    return found if out is None else out.copy_(found)
 
 
 def onednn(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -80,51 +81,42 @@ def dense(matrix: Tensor) -> Tensor:
 
 
 class Product:
-    """a ↦ a Wᵀ and its adjoint g ↦ g W, many times with the same W.
+    """a ↦ a Wᵀ and its adjoint g ↦ g W, many times with the same W, which is laid out once for all of them.
 
     Args:
         weight: W [P, K].
-        rows: rows of a and g, B; fewer are as good, more are not.
         times: how often each is called.
         dtype: the type to multiply in (of autocast); None keeps that of the weight.
     """
 
-    def __init__(self, weight: Tensor, *, rows: int, times: int, dtype: torch.dtype | None) -> None:
+    def __init__(self, weight: Tensor, *, times: int, dtype: torch.dtype | None) -> None:
         self.weight = weight.detach() if dtype is None else weight.detach().to(dtype)
-        self.rows = rows
-        cpu = weight.device.type == "cpu"
-        large = weight.numel() >= (LARGE_ON_AMD if on_amd() else LARGE)
-        large |= on_amd() and rows * weight.numel() >= MANY_ON_AMD
-        self.blocked = cpu and times >= FEW and rows > 1 and large and can_block(self.weight.dtype)
-        self.plain = cpu and times >= FEW and not self.blocked
-        self._forward: Any = None
-        self._backward: Any = None
+        self.often = weight.device.type == "cpu" and times >= FEW and type(self.weight) in PLAIN and not transformed()
+        self.matrices: dict[bool, Tensor | Panels] = {}
 
-    def room(self, steps: int) -> Tensor:
-        """Return room for the products of some steps: [S, B, P]."""
-        return self.weight.new_empty(steps, self.rows, len(self.weight))
+    def matrix(self, *, back: bool) -> Tensor | Panels:
+        """Return what operands are multiplied with: Wᵀ, or going back W, laid out for that."""
+        if back not in self.matrices:
+            matrix = self.weight if back else self.weight.t()
+            if self.often and matrix.dtype == torch.float32 and library() is not None:
+                self.matrices[back] = Panels(matrix)
+            else:
+                self.matrices[back] = matrix.contiguous() if self.often else matrix
+        return self.matrices[back]
 
-    def forward(self, operand: Tensor) -> Tensor:
-        """Return a Wᵀ: [B, K] → [B, P]."""
+    def put(self, operand: Tensor, out: Tensor, *, back: bool = False, add: bool = False) -> None:
+        """Write a Wᵀ [B, P] of an operand a [B, K], or going back g W [B, K] of g [B, P], to `out`, or add it."""
         operand = operand.to(self.weight.dtype)
-        if self.blocked:
-            if self._forward is None:
-                self._forward = torch.ops.mkldnn._reorder_linear_weight(self.weight, self.rows)
-            return onednn(operand, self._forward)
-        if not self.plain:
-            return multiply(operand, self.weight)
-        if self._forward is None:
-            self._forward = self.weight.t().contiguous()
-        return torch.mm(operand, self._forward)
-
-    def backward(self, grad: Tensor) -> Tensor:
-        """Return g W: [B, P] → [B, K]."""
-        grad = grad.to(self.weight.dtype)
-        if self.blocked:
-            if self._backward is None:
-                self._backward = torch.ops.mkldnn._reorder_linear_weight(self.weight.t(), self.rows)
-            return onednn(grad, self._backward)
-        return multiply(grad, self.weight.t())
+        matrix = self.matrix(back=back)
+        if out.dtype != operand.dtype:
+            found = torch.mm(operand, self.weight if back else self.weight.t())
+            out.copy_(out + found if add else found)
+        elif isinstance(matrix, Panels):
+            matrix.multiply(operand, out, add=add)
+        elif add:
+            out.addmm_(operand, matrix)
+        else:
+            torch.mm(operand, matrix, out=out)
 
 
 class WeightGrad:

@@ -13,12 +13,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from rnnzoo.backends.compiled import Kernel
 from rnnzoo.backends.form import Form
-from rnnzoo.backends.kernels import Kernel, Kernels, bind
-from rnnzoo.backends.product import Product, WeightGrad
+from rnnzoo.backends.kernels import Kernels, bind
+from rnnzoo.backends.product import Product, WeightGrad, multiply
+from rnnzoo.backends.program import Call, Multiply, Place, Series, first, run
 from rnnzoo.cells.base import StagedCell, wide
 
-CHUNK = 2**20  # numbers of projected input in one chunk of steps on a CPU
+CHUNK = 2**21  # numbers of projected input in one chunk of steps on a CPU
 
 
 class Arguments(NamedTuple):
@@ -72,29 +74,26 @@ class Job:
         counts = (self.masked, 2 * self.affine, len(form.operands), len(form.parameters), len(form.constant))
         return Arguments(next(left), *([next(left) for _ in range(count)] for count in counts))
 
-    def valid(self, given: Arguments, step: int) -> tuple[Tensor, ...]:
-        """Return which rows [B] move on at a step; nothing where all do."""
-        return () if step < self.full else tuple(mask[step] for mask in given.mask)
+    def parts(self, chunk: range) -> list[tuple[range, bool]]:
+        """Return a chunk in parts, and whether there are rows in them that do not move on."""
+        middle = min(max(self.full, chunk.start), chunk.stop) if self.masked else chunk.stop
+        parts = (range(chunk.start, middle), False), (range(middle, chunk.stop), True)
+        return [part for part in parts if len(part[0])]
 
-    def call(self, name: str, *tensors: Tensor, masked: bool = False, index: int | None = None) -> None:
-        """Call a kernel, compiled where that is worth it; bound anew in each pass, for its shapes."""
+    def call(self, name: str, *places: Place, masked: bool = False, index: int | None = None) -> Call:
+        """Return the call of a kernel, compiled where that is worth it; bound anew in each pass, for its shapes."""
         key = (name, masked, index)
         kernel = self.bound.get(key)
         if kernel is None:
             kernel = getattr(self.kernels[masked], name)
             if index is not None:
                 kernel = partial(kernel, index)
-            kernel = self.bound[key] = bind(kernel, (self.mark, *key), tensors)
-        kernel(*tensors)
+            kernel = self.bound[key] = bind(kernel, (self.mark, *key), [first(place) for place in places])
+        return Call(kernel, places)
 
     def projected_size(self, given: Arguments) -> int:
         """Return P."""
         return len(given.affine[0]) if self.affine else given.source.shape[-1]
-
-    def projection(self, given: Arguments, chunks: Sequence[range]) -> Product | None:
-        """Return the product that projects the steps of a chunk; None if the source is projected."""
-        rows = len(chunks[0]) * given.source.shape[1]
-        return Product(given.affine[0], rows=rows, times=len(chunks), dtype=self.dtype) if self.affine else None
 
     def chunks(self, given: Arguments) -> list[range]:
         """Return the steps in parts whose projected input stays in a cache."""
@@ -102,10 +101,13 @@ class Job:
         size = steps if given.source.is_cuda else max(1, CHUNK // (rows * self.projected_size(given)))
         return [range(start, min(start + size, steps)) for start in range(0, steps, size)]
 
-    def projected(self, given: Arguments, steps: range, layout: Product | None) -> Tensor:
-        """Return the projected inputs of some steps [S, B, P], without their bias."""
+    def projected(self, given: Arguments, steps: range) -> Tensor:
+        """Return the projected inputs of some steps [S, B, P], without their bias; an additive cell may add to them."""
         part = given.source[steps.start : steps.stop]
-        return part if layout is None else layout.forward(part.flatten(0, 1)).unflatten(0, part.shape[:2])
+        if self.affine:
+            weight = given.affine[0] if self.dtype is None else given.affine[0].to(self.dtype)
+            return multiply(part.flatten(0, 1).to(weight.dtype), weight).unflatten(0, part.shape[:2])
+        return part.clone() if self.form.additive else part
 
 
 def walk(job: Job, keep: bool, *tensors: Tensor) -> list[Tensor]:
@@ -118,50 +120,49 @@ def walk(job: Job, keep: bool, *tensors: Tensor) -> list[Tensor]:
 
     Returns:
         Outputs [T, B, O], unless a field of the state is the output; moving fields [T + 1, B, ...]; computed operands
-        [T, B, K]; if `keep`, what `read_kept` reads.
+        [T, B, K]; if `keep`, by chunk the projected inputs [S, B, P], to which an additive cell has added its products,
+        and the products of other cells.
     """
     given = job.name(tensors)
-    form, state = job.form, given.state
+    form, state, bias = job.form, given.state, given.affine[1:]
     steps, rows, _ = given.source.shape
-    layouts = [Product(weight, rows=rows, times=steps, dtype=job.dtype) for weight in given.weights]
-    chunks = job.chunks(given)
-    project = job.projection(given, chunks)
-    bias = given.affine[1:]
+    layouts = [Product(weight, times=steps, dtype=job.dtype) for weight in given.weights]
     histories = [history(state[place], steps) for place in job.moving]  # [T + 1, B, ...] each
     operands = [state[0].new_empty(steps, rows, given.weights[index].shape[1]) for index in job.computed]
     separate = [] if form.output is not None else [state[0].new_empty(steps, rows, job.output_size)]
-    before = fields_by_step(job, state, histories, steps)
-    moved = [buffer.unbind() for buffer in histories]
-    multiplied = operand_lists(job, operands, moved)
-    put = [buffer.unbind() for buffer in separate]
-    blocks: list[Tensor] = []
-    kept: list[Tensor] = []
-    for chunk in chunks:
-        # Products are made in memory that is still in the cache; what is kept of them is written elsewhere, into rooms
-        # of one chunk, for memory of all steps would be asked of the system, and its pages made, in each run.
-        rooms = [each.room(len(chunk)) for each in layouts] if keep else []
-        kept += rooms
-        keeping = [room.unbind() for room in rooms]
-        block = job.projected(given, chunk, project)
-        if keep and job.affine and not form.additive:
-            blocks.append(block)
-        for step, at in zip(chunk, block.unbind(), strict=True):
-            fields = [field[step] for field in before]
-            products: list[Tensor] = []
+    kept: list[list[Tensor]] = [[] for _ in (given.source, *layouts)]
+    for chunk in job.chunks(given):
+        # What is kept lies in rooms of one chunk, for memory of all steps would be asked of the system, and its pages
+        # made, in each run.
+        block = job.projected(given, chunk)
+        size = len(chunk) if keep else 1
+        sums = [] if form.additive else [each.weight.new_empty(size, rows, len(each.weight)) for each in layouts]
+        if keep:
+            for rooms, room in zip(kept, (block, *sums), strict=False):
+                rooms.append(room)
+        for part, masked in job.parts(chunk):
+            local = part.start - chunk.start
+            at = Series(block, local)
+            fields = fields_at(job, given, histories, part.start)
+            products = [Series(each, local * keep, int(keep)) for each in sums]
+            places = operand_places(job, operands, fields, part.start)
+            calls: list[Call | Multiply] = []
             for index, layout in enumerate(layouts):
-                operand = multiplied[index][step]
                 if form.operands[index] is None:
-                    job.call("operand", at, *bias, *products, *fields, *given.parameters, operand, index=index)
-                products.append(layout.forward(operand))
-            valid = job.valid(given, step)
-            job.call(
+                    before = (at, *bias, *products[:index], *fields, *given.parameters)
+                    calls.append(job.call("operand", *before, places[index], index=index))
+                out = at if form.additive else products[index]
+                calls.append(Multiply(layout, places[index], out, add=form.additive))
+            valid = [Series(mask, part.start) for mask in given.mask if masked]
+            calls.append(job.call(
                 "forward", at, *bias, *products, *fields, *given.parameters, *valid,
-                *(room[step - chunk.start] for room in keeping), *(buffer[step] for buffer in put),
-                *(buffer[step + 1] for buffer in moved),
-                masked=len(valid) > 0,
-            )  # fmt: skip
+                *(Series(each, part.start) for each in separate),
+                *(Series(each, part.start + 1) for each in histories),
+                masked=masked,
+            ))  # fmt: skip
+            run(calls, len(part))
     job.bound.clear()
-    return [*separate, *histories, *operands, *blocks, *kept]
+    return [*separate, *histories, *operands, *chain(*kept[0 if job.affine or form.additive else 1 :])]
 
 
 def walk_back(job: Job, wanted: bool, *tensors: Tensor) -> list[Tensor]:
@@ -186,11 +187,10 @@ def walk_back(job: Job, wanted: bool, *tensors: Tensor) -> list[Tensor]:
     steps, rows, _ = given.source.shape
     count = len(given.weights)
     chunks = job.chunks(given)
-    layouts = [Product(weight, rows=rows, times=steps, dtype=job.dtype) for weight in given.weights]
-    project = job.projection(given, chunks)
-    blocks, kept = read_kept(job, given, chunks, left)
-    before = fields_by_step(job, given.state, histories, steps)
-
+    kept = [[next(left) for _ in chunks] for _ in range(job.affine or form.additive)]
+    kept = kept or [[given.source[chunk.start : chunk.stop] for chunk in chunks]]
+    kept += [[next(left) for _ in chunks] for _ in range(0 if form.additive else count)]
+    layouts = [Product(weight, times=steps, dtype=job.dtype) for weight in given.weights]
     width = given.source.dtype if job.dtype is None else job.dtype
     room = (len(chunks[0]), rows, job.projected_size(given))
     whole = None if job.affine else torch.empty_like(given.source)
@@ -204,59 +204,65 @@ def walk_back(job: Job, wanted: bool, *tensors: Tensor) -> list[Tensor]:
         [torch.zeros_like(value, dtype=wide(value.dtype)) for value in values]
         for values in (given.affine[1:], given.parameters)
     )
-    g_fields = [value.clone(memory_format=torch.contiguous_format) for value in g_final]
-    g_before = [torch.empty_like(value) for value in g_fields]
-    places = job.kernels[False].extra_places
-    direct = [index for index in range(count) if form.operands[index] is not None]
-    slot = {index: rank for rank, index in enumerate(direct)}
+    # Steps take turns: one reads the gradients of the fields after it where the next one writes those before it.
+    g_fields = [value.new_empty(2, *value.shape) for value in g_final]
+    for buffer, value in zip(g_fields, g_final, strict=True):
+        buffer[steps % 2] = value
+    extra_places = job.kernels[False].extra_places
+    slot = {index: rank for rank, index in enumerate(i for i in range(count) if form.operands[i] is not None)}
     g_extra = [  # of the type that products have: compiled kernels trust it
-        torch.zeros_like(g_fields[place], dtype=layouts[index].weight.dtype)
-        for place, index in zip(places, direct, strict=True)
+        torch.zeros_like(g_final[place], dtype=layouts[index].weight.dtype, memory_format=torch.contiguous_format)
+        for place, index in zip(extra_places, slot, strict=True)
     ]
-    g_out = g_outputs.contiguous().unbind()
-    for chunk, block in zip(reversed(chunks), reversed(blocks), strict=True):
+    g_operands = [given.state[0].new_empty(rows, given.weights[index].shape[1]) for index in job.computed]
+    g_outputs = g_outputs.contiguous()
+    for number, chunk in reversed(list(enumerate(chunks))):
         g_block = whole[chunk.start : chunk.stop] if whole is not None else scratch[: len(chunk)]  # type: ignore[index]
-        g_ats = g_block.unbind()
-        g_sums = [buffer.unbind() for buffer in sums]
-        ats = None if block is None else block.unbind()
-        for step in reversed(chunk):
-            local = step - chunk.start
-            at = () if ats is None else (ats[local], *given.affine[1:])
-            products = [buffer[step] for buffer in kept]
-            fields = [field[step] for field in before]
-            valid = job.valid(given, step)
-            g_at = g_ats[local]
-            g_products = [g_at] if form.additive else [buffer[local] for buffer in g_sums]
-            job.call(
-                "backward", *at, *products, *fields, *given.parameters, *valid, g_out[step], *g_fields, *g_extra,
-                g_at, *(() if form.additive else g_products), *g_before, *g_parameters, masked=len(valid) > 0,
-            )  # fmt: skip
+        for part, masked in reversed(job.parts(chunk)):
+            last, local = part.stop - 1, part.stop - 1 - chunk.start
+            at, *products = (Series(rooms[number], local, -1) for rooms in kept)
+            fields = fields_at(job, given, histories, last, -1)
+            valid = [Series(mask, last, -1) for mask in given.mask if masked]
+            g_at, *g_products = (Series(buffer, local, -1) for buffer in (g_block, *sums))
+            g_before = [Series(buffer, last, -1, turns=2) for buffer in g_fields]
+            calls: list[Call | Multiply] = [job.call(
+                "backward", at, *given.affine[1:], *products, *fields, *given.parameters, *valid,
+                Series(g_outputs, last, -1), *(each._replace(start=last + 1) for each in g_before), *g_extra,
+                g_at, *g_products, *g_before, *g_parameters, masked=masked,
+            )]  # fmt: skip
             for index in reversed(range(count)):
-                g_operand = layouts[index].backward(g_products[index])
-                if index in slot:
-                    g_extra[slot[index]] = g_operand
-                else:
-                    job.call(
-                        "operand_backward", *at, *products[:index], *fields, *given.parameters, g_operand,
-                        g_at, *g_products[:index], *g_before, *g_parameters, index=index,
-                    )  # fmt: skip
-            g_fields, g_before = g_before, g_fields
+                direct = index in slot
+                g_operand = g_extra[slot[index]] if direct else g_operands[job.computed.index(index)]
+                calls.append(
+                    Multiply(layouts[index], ([g_at] if form.additive else g_products)[index], g_operand, back=True)
+                )
+                if not direct:
+                    calls.append(job.call(
+                        "operand_backward", at, *given.affine[1:], *products[:index], *fields, *given.parameters,
+                        g_operand, g_at, *g_products[:index], *g_before, *g_parameters, index=index,
+                    ))  # fmt: skip
+            run(calls, len(part))
         for index, buffer in enumerate([g_block] if form.additive else sums):
             place = form.operands[index]
             multiplied = operands[job.computed.index(index)] if place is None else histories[moving.index(place)]
             g_weights[index].add(buffer[: len(chunk)], multiplied[chunk.start : chunk.stop])
-        if project is not None:
+        if job.affine:
             g_affine[0].add(g_block, given.source[chunk.start : chunk.stop])
             g_bias[0] += g_block.flatten(0, 1).sum(0, dtype=g_bias[0].dtype)
             if wanted and g_source is not None:
-                sent = project.backward(g_block.flatten(0, 1))
-                g_source[chunk.start : chunk.stop] = sent.unflatten(0, (-1, rows))
-    for place, extra in zip(places, g_extra, strict=True):
-        g_fields[place] += extra
+                weight = given.affine[0] if job.dtype is None else given.affine[0].to(job.dtype)
+                g_part = g_source[chunk.start : chunk.stop].flatten(0, 1)
+                if g_part.dtype == weight.dtype:
+                    multiply(g_block.flatten(0, 1).to(weight.dtype), weight.t(), out=g_part)
+                else:
+                    g_part.copy_(multiply(g_block.flatten(0, 1).to(weight.dtype), weight.t()))
+    g_first = [each[0] for each in g_fields]
+    for place, extra in zip(extra_places, g_extra, strict=True):
+        g_first[place] += extra
     job.bound.clear()
     totals = [grad.total() for grad in g_affine], g_bias, [grad.total() for grad in g_weights], g_parameters
     narrow = [each.to(value.dtype) for each, value in zip(chain(*totals), chain(*shared), strict=True)]
-    return [*([g_source] if wanted and g_source is not None else []), *narrow, *g_fields]
+    return [*([g_source] if wanted and g_source is not None else []), *narrow, *g_first]
 
 
 def history(first: Tensor, steps: int) -> Tensor:
@@ -266,34 +272,15 @@ def history(first: Tensor, steps: int) -> Tensor:
     return room
 
 
-def fields_by_step(
-    job: Job, state: Sequence[Tensor], histories: Sequence[Tensor], steps: int
-) -> list[Sequence[Tensor]]:
-    """Return for each field of the state its values before each step."""
-    fields: list[Sequence[Tensor]] = [[field] * steps for field in state]
+def fields_at(job: Job, given: Arguments, histories: Sequence[Tensor], start: int, by: int = 1) -> list[Place]:
+    """Return the fields of the state before each step, from the step `start` on."""
+    fields: list[Place] = list(given.state)
     for place, buffer in zip(job.moving, histories, strict=True):
-        fields[place] = buffer.unbind()
+        fields[place] = Series(buffer, start, by)
     return fields
 
 
-def operand_lists(job: Job, operands: Sequence[Tensor], moved: Sequence[Sequence[Tensor]]) -> list[Sequence[Tensor]]:
+def operand_places(job: Job, operands: Sequence[Tensor], fields: Sequence[Place], start: int) -> list[Place]:
     """Return for each product what it multiplies at each step: a field of the state, or room for what is computed."""
     rooms = iter(operands)
-    return [next(rooms).unbind() if place is None else moved[job.moving.index(place)] for place in job.form.operands]
-
-
-def read_kept(
-    job: Job, given: Arguments, chunks: Sequence[range], kept: Iterator[Tensor]
-) -> tuple[list[Tensor | None], list[list[Tensor]]]:
-    """Return the projected inputs of each chunk (None for an additive cell) and what is kept by product and step."""
-    blocks: list[Tensor | None] = []
-    for chunk in chunks:
-        if job.form.additive:
-            blocks.append(None)
-        else:
-            blocks.append(next(kept) if job.affine else given.source[chunk.start : chunk.stop])
-    products: list[list[Tensor]] = [[] for _ in given.weights]
-    for _ in chunks:
-        for steps in products:
-            steps += next(kept).unbind()
-    return blocks, products
+    return [Series(next(rooms), start) if place is None else fields[place] for place in job.form.operands]

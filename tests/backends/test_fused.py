@@ -8,7 +8,7 @@ import pytest
 import torch
 from catalogue import CELLS, TOLERANCES, make_layer
 
-from rnnzoo.backends import fused, kernels, reference, scan, walk
+from rnnzoo.backends import cpp, fused, kernels, program, reference, scan, walk
 from rnnzoo.backends.form import examine, flatten, signature
 from rnnzoo.cells import make_cell
 from rnnzoo.cells.base import GatedCell, HiddenState
@@ -50,7 +50,7 @@ def assert_same(ours, theirs, **tolerance):
 @pytest.mark.slow
 @staged
 @pytest.mark.parametrize("dropped", [False, True], ids=["plain", "recurrent dropout"])
-def test_compiled_kernels_have_the_gradients_of_the_reference(compiling, case, dropped):
+def test_compiled_kernels_have_the_gradients_of_the_reference(compiling, monkeypatch, case, dropped):
     layer, _ = make_layer(case, input_size=I, hidden_size=H, dtype=torch.float32)
     cell = layer.cells[0]
     if dropped and not cell.product_weights():
@@ -59,12 +59,16 @@ def test_compiled_kernels_have_the_gradients_of_the_reference(compiling, case, d
         cell = RecurrentDropout(cell, dropout=0.4)
     inputs = torch.randn(B, T, I, requires_grad=True)
     state = cell.initial_state(B)
+    in_cpp = []
+    real = program.run_in_cpp
+    monkeypatch.setattr(program, "run_in_cpp", lambda *given: in_cpp.append(real(*given)) or in_cpp[-1])
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="rnnzoo:.*")
         for lengths in (None, torch.tensor([T, 0, 2])):
             ours = gradients(fused.run, cell, inputs, lengths, state)
             assert_same(ours, gradients(reference.run, cell, inputs, lengths, state), rtol=1e-3, atol=1e-4)
     assert kernels._compiled
+    assert cpp.library() is None or all(in_cpp)  # nothing that can be said in C++ is left to Python
 
 
 @pytest.mark.slow

@@ -154,9 +154,24 @@ def test_gradient_of_a_weight(dtype: torch.dtype) -> None:
 def test_product_and_its_adjoint(times: int) -> None:
     """Laid out once or not, a product and its adjoint have the numbers of plain torch."""
     weight, operand, grad = torch.randn(5, 6), torch.randn(7, 6), torch.randn(7, 5)
-    made = Product(weight, rows=7, times=times, dtype=None)
-    torch.testing.assert_close(made.forward(operand), operand @ weight.t())
-    torch.testing.assert_close(made.backward(grad), grad @ weight)
+    made = Product(weight, times=times, dtype=None)
+    forth, back = torch.ones(7, 5), torch.ones(7, 6)
+    made.put(operand, forth)
+    made.put(grad, back, back=True)
+    torch.testing.assert_close(forth, operand @ weight.t())
+    torch.testing.assert_close(back, grad @ weight)
+    made.put(operand, forth, add=True)
+    made.put(grad, back, back=True, add=True)
+    torch.testing.assert_close(forth, 2 * operand @ weight.t())
+    torch.testing.assert_close(back, 2 * grad @ weight)
+
+
+def test_a_product_in_a_narrow_type_is_added_to_a_wide_one() -> None:
+    """Under autocast the projected input may be wider than the products that are added to it."""
+    weight, operand = torch.randn(5, 6), torch.randn(7, 6)
+    out = torch.ones(7, 5)
+    Product(weight, times=1, dtype=torch.bfloat16).put(operand, out, add=True)
+    torch.testing.assert_close(out, operand @ weight.t() + 1, rtol=2e-2, atol=5e-2)
 
 
 @pytest.mark.parametrize("biased", [False, True])

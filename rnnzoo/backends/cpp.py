@@ -1,0 +1,193 @@
+"""C++ that is compiled at run time, with the compiler of `torch.compile`: products of matrices laid out in panels, and
+programs of many steps.
+
+A step of a cell is a small product and a row-wise kernel. The product is made by oneDNN's small products (`brgemm`),
+which torch carries along, each of a panel of columns that stays in the cache of one thread: on two threads it takes
+two thirds of the time of a plain product. A program is the calls of a step with the places of what they read and
+write; to run it for many steps here saves what Python takes to call them, which is as long as the kernels.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor
+
+PANEL = 64  # columns
+MOST_PLACES = 64  # that a kernel takes
+SOURCE = """
+#include <algorithm>
+#include <cstdint>
+#include <utility>
+
+namespace at::native::cpublas {
+void brgemm(int64_t M, int64_t N, int64_t K, int64_t ld_a, int64_t ld_b, int64_t ld_c, const bool add_C,
+            const float* A, const float* B, float* C, bool is_vnni);
+}
+
+namespace {
+
+constexpr int64_t PANEL = @PANEL@, DEPTH = 1024, HEIGHT = 64, GROUP = 4;
+using Index = std::make_index_sequence<@MOST@ + 1>;
+using Caller = void (*)(void*, void**);
+
+template <size_t... I>
+void call_with(void* function, void** places, std::index_sequence<I...>) {
+    reinterpret_cast<void (*)(decltype((void)I, (void*)nullptr)...)>(function)(places[I]...);
+}
+
+template <size_t N>
+void call(void* function, void** places) {
+    call_with(function, places, std::make_index_sequence<N>());
+}
+
+template <size_t... N>
+Caller caller(int64_t count, std::index_sequence<N...>) {
+    static const Caller callers[] = {call<N>...};
+    return callers[count];
+}
+
+}  // namespace
+
+// B [K, N] in panels of PANEL columns, each in one piece [K, columns].
+extern "C" void lay_out(float* to, const float* from, int64_t K, int64_t N, int64_t row, int64_t column,
+                        int64_t threads) {
+    constexpr int64_t PART = 16;
+    const int64_t panels = (N + PANEL - 1) / PANEL, parts = (K + PART - 1) / PART;
+    #pragma omp parallel for num_threads(threads)
+    for (int64_t place = 0; place < panels * parts; place++) {
+        const int64_t first = place / parts * PANEL, width = std::min(PANEL, N - first);
+        const int64_t begin = place % parts * PART, end = std::min(begin + PART, K);
+        float* panel = to + first * K;
+        if (row == 1) {
+            for (int64_t n = 0; n < width; n++)
+                for (int64_t k = begin; k < end; k++) panel[k * width + n] = from[k + (first + n) * column];
+        } else {
+            for (int64_t k = begin; k < end; k++)
+                for (int64_t n = 0; n < width; n++) panel[k * width + n] = from[k * row + (first + n) * column];
+        }
+    }
+}
+
+// C [M, N] = A [M, K] B, or C += A B; the rows of A and C have gaps of their own.
+extern "C" void multiply(const float* a, const float* panels, float* c, int64_t M, int64_t N, int64_t K, int64_t ld_a,
+                         int64_t ld_c, int64_t add, int64_t threads) {
+    if (!M) return;
+    const int64_t columns = (N + PANEL - 1) / PANEL;
+    int64_t height = std::min(M, HEIGHT);
+    const auto tasks = [&] { return columns * ((M + height - 1) / height); };
+    while (height > 8 && tasks() < 4 * threads && tasks() % threads) height = (height + 1) / 2;
+    const int64_t rows = (M + height - 1) / height;
+    #pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t place = 0; place < columns * rows; place++) {
+        const int64_t group = place / (columns * GROUP), first = group * GROUP, some = std::min(GROUP, rows - first);
+        const int64_t rest = place - columns * first, n = rest / some * PANEL, m = (first + rest % some) * height;
+        const int64_t width = std::min(PANEL, N - n), count = std::min(height, M - m);
+        for (int64_t k = 0; k < K; k += DEPTH)
+            at::native::cpublas::brgemm(count, width, std::min(DEPTH, K - k), ld_a, width, ld_c, add || k,
+                                        a + m * ld_a + k, panels + n * K + k * width, c + m * ld_c + n, false);
+    }
+}
+
+// A program is a list of calls: function (0: the product above), how many places, six sizes of a product; then of each
+// place: address at the first step, bytes from step to step, and, of places that are used in turns, how many and which.
+extern "C" void run(const int64_t* program, int64_t size, int64_t steps, int64_t threads) {
+    void* places[@MOST@];
+    for (int64_t step = 0; step < steps; step++) {
+        for (const int64_t* at = program; at < program + size;) {
+            const int64_t* head = at;
+            at += 8;
+            for (int64_t i = 0; i < head[1]; i++, at += 4)
+                places[i] = reinterpret_cast<char*>(at[0]) + at[1] * (at[2] ? (at[3] + step) % at[2] : step);
+            if (head[0])
+                caller(head[1], Index())(reinterpret_cast<void*>(head[0]), places);
+            else
+                multiply(static_cast<float*>(places[0]), static_cast<float*>(places[1]),
+                         static_cast<float*>(places[2]), head[2], head[3], head[4], head[5], head[6], head[7], threads);
+        }
+    }
+}
+""".replace("@PANEL@", str(PANEL)).replace("@MOST@", str(MOST_PLACES))
+
+_libraries: list[Any] = []  # one, or None where it cannot be had; empty before it was asked for
+
+
+def load() -> None:
+    """Compile the library, or read it from the disk, where that can be done; it takes some seconds the first time."""
+    if not _libraries:
+        _libraries.append(None)
+        _libraries[0] = compiled()
+
+
+def library() -> Any:
+    """Return the library, or None if it was not loaded, cannot be had, or is not wanted."""
+    return _libraries[0] if _libraries and os.environ.get("RNNZOO_COMPILE") != "0" else None
+
+
+def compiled() -> Any:
+    """Return the compiled library, after it gave the numbers of plain torch; None if it cannot be had."""
+    if not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
+        return None  # there are no small products for others
+    try:
+        from torch._inductor.codecache import CppCodeCache
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = CppCodeCache.load(SOURCE)
+        for name, places, sizes in (("lay_out", 2, 5), ("multiply", 3, 7), ("run", 1, 3)):
+            function = getattr(found, name)
+            function.argtypes = [ctypes.c_void_p] * places + [ctypes.c_int64] * sizes
+            function.restype = None
+        left, right = torch.linspace(-1, 1, 35).sin().reshape(5, 7), torch.linspace(-2, 2, 490).cos().reshape(7, 70)
+        torch.testing.assert_close(Panels(right, found).multiply(left), left @ right)
+    except Exception:  # a compiler may fail in any way, and none is needed
+        return None
+    return found
+
+
+class Panels:
+    """A matrix B [K, N] in panels, for A ↦ A B.
+
+    Args:
+        matrix: B, in float32, in memory of any layout.
+        made_by: the library; None takes the one that is loaded.
+    """
+
+    def __init__(self, matrix: Tensor, made_by: Any = None) -> None:
+        self.library = library() if made_by is None else made_by
+        self.shape = matrix.shape
+        if 1 not in matrix.stride():
+            matrix = matrix.contiguous()
+        self.numbers = matrix.new_empty(matrix.numel())
+        sizes = (*matrix.shape, *matrix.stride(), torch.get_num_threads())
+        self.library.lay_out(self.numbers.data_ptr(), matrix.data_ptr(), *sizes)
+
+    def multiply(self, left: Tensor, out: Tensor | None = None, *, add: bool = False) -> Tensor:
+        """Return A B [M, N] of A [M, K]; written, or added, to `out` if it is given.
+
+        Args:
+            left: A, in float32.
+            out: [M, N] in float32, with rows in one piece; a new tensor if it is None.
+            add: whether to add to what is there.
+        """
+        left = left if in_rows(left) else left.contiguous()
+        if out is None:
+            out = left.new_empty(len(left), self.shape[1])
+        places = (left.data_ptr(), self.numbers.data_ptr(), out.data_ptr())
+        self.library.multiply(*places, *self.sizes(left, out, add=add), torch.get_num_threads())
+        return out
+
+    def sizes(self, left: Tensor, out: Tensor, *, add: bool) -> tuple[int, ...]:
+        """Return the sizes of a product as the library wants them."""
+        depth, columns = self.shape
+        gaps = (max(left.stride(0), depth), max(out.stride(0), columns))  # of a single row, strides mean nothing
+        return (len(left), columns, depth, *gaps, int(add))
+
+
+def in_rows(matrix: Tensor) -> bool:
+    """Return whether each row of a matrix lies in one piece, and no two share memory (as with `expand`)."""
+    return matrix.stride(1) == 1 and (len(matrix) == 1 or matrix.stride(0) >= matrix.shape[1])

@@ -1,0 +1,197 @@
+"""What is compiled from C++: products in panels, and programs of many steps that are the same in C++ and in Python."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from rnnzoo.backends import cpp, kernels, program
+from rnnzoo.backends.compiled import Compiled
+from rnnzoo.backends.cpp import Panels
+from rnnzoo.backends.product import Product
+from rnnzoo.backends.program import Call, Multiply, Series, run
+
+
+@pytest.fixture(autouse=True)
+def loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Load the library; skip what cannot run without it."""
+    monkeypatch.setenv("RNNZOO_COMPILE", "1")
+    if not kernels.has_compiler():
+        pytest.skip("needs a C++ compiler")
+    cpp.load()
+    if cpp.library() is None:
+        pytest.skip("needs a processor with AVX-512")
+
+
+def laid_out(matrix: Tensor, layout: str) -> Tensor:
+    """Return the same numbers in another place in memory."""
+    rows, columns = matrix.shape
+    if layout == "transposed":
+        return matrix.t().contiguous().t()
+    if layout == "part":  # of a larger matrix
+        return torch.nn.functional.pad(matrix, (2, 3, 1, 1))[1:-1, 2:-3]
+    if layout == "every other":
+        return torch.stack([matrix, -matrix], 2).reshape(rows, 2 * columns)[:, ::2]
+    return matrix
+
+
+LAYOUTS = ("contiguous", "transposed", "part", "every other")
+# Rows, depth and columns: one, around a panel and a part of the rows, and more than are added up at once.
+SHAPES = [(1, 1, 1), (3, 5, 63), (64, 17, 64), (65, 16, 65), (7, 1024, 9), (9, 1025, 130), (300, 2100, 3), (513, 2, 70)]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_products_in_panels(shape: tuple[int, int, int], threads: int) -> None:
+    """A B, and what is added to, are those of float64, however many threads there are."""
+    rows, depth, columns = shape
+    left, right, before = torch.randn(rows, depth), torch.randn(depth, columns), torch.randn(rows, columns)
+    usual = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        panels = Panels(right)
+        found, added = panels.multiply(left), panels.multiply(left, before.clone(), add=True)
+    finally:
+        torch.set_num_threads(usual)
+    expected = left.double() @ right.double()
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(added.double(), expected + before, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("right_layout", LAYOUTS)
+@pytest.mark.parametrize("left_layout", LAYOUTS)
+def test_matrices_lie_anyhow(left_layout: str, right_layout: str) -> None:
+    """Strides of both operands are heeded, and numbers beside a part that is written to are left alone."""
+    left, right = torch.randn(7, 33), torch.randn(33, 70)
+    room = torch.zeros(9, 80)
+    Panels(laid_out(right, right_layout)).multiply(laid_out(left, left_layout), room[1:8, 4:74])
+    torch.testing.assert_close(room[1:8, 4:74], left @ right, rtol=1e-4, atol=1e-4)
+    assert room.count_nonzero() == 7 * 70
+
+
+def test_repeated_rows() -> None:
+    """Rows that are one in memory (`expand`) are multiplied as if they were not."""
+    right, target = torch.randn(33, 70), torch.zeros(9, 70)
+    for left in (torch.randn(1, 33).expand(9, 33), torch.randn(9, 1).expand(9, 33)):
+        torch.testing.assert_close(Panels(right).multiply(left), left @ right, rtol=1e-4, atol=1e-4)
+        run([Multiply(Product(right.t(), times=9, dtype=None), left, target)], 1)
+        torch.testing.assert_close(target, left @ right, rtol=1e-4, atol=1e-4)
+    same = torch.randn(1, 1).expand(33, 70)
+    torch.testing.assert_close(Panels(same).multiply(left), left @ same, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(Panels(right).multiply(torch.empty(0, 33)), torch.empty(0, 70))
+
+
+def test_a_single_column_or_row_has_any_stride() -> None:
+    """Of an axis of one number, torch's strides mean nothing."""
+    for right in (torch.randn(6, 1), torch.randn(1, 6).t(), torch.randn(6, 4)[:, 1:2], torch.randn(1, 6)[:, ::2]):
+        left = torch.randn(3, len(right))
+        torch.testing.assert_close(Panels(right).multiply(left), left @ right)
+
+
+def doubled(source: Tensor, target: Tensor) -> None:
+    """Write twice the source plus the mean of its rows, for which compiled code needs memory of its own."""
+    target.copy_(2 * source + source.mean(1, keepdim=True))
+
+
+def compiled(*tensors: Tensor) -> Compiled:
+    """Return `doubled` as `bind` compiles it."""
+    kernel = kernels.compile_kernel(doubled, tensors)
+    assert isinstance(kernel, Compiled)
+    return kernel
+
+
+def test_a_program_is_the_same_in_cpp_and_in_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps go forward, back and in turns; kernels and products follow one another; there may be no step."""
+    kernel = compiled(torch.randn(3, 8), torch.empty(3, 8))
+    assert kernel.parts is not None
+    weight, steps = torch.randn(8, 8) / 8, 5
+
+    def results(count: int) -> list[Tensor]:
+        product = Product(weight, times=steps, dtype=None)
+        history, room = torch.ones(steps + 1, 3, 8), torch.zeros(3, 8)
+        turns, last = torch.ones(2, 3, 8), torch.zeros(steps, 3, 8)
+        forth = [
+            Multiply(product, Series(history, 0), room),
+            Call(kernel, [room, Series(history, 1)]),
+        ]
+        back = [
+            Call(kernel, [Series(history, steps, -1), Series(turns, 4, -1, turns=2)]),
+            Multiply(product, Series(turns, 4, -1, turns=2), Series(last, steps - 1, -1), back=True),
+            Multiply(product, Series(turns, 5, -1, turns=2), Series(last, steps - 1, -1), back=True, add=True),
+        ]
+        run(forth, count)
+        run(back, count)
+        return [history, turns, last]
+
+    real = program.run_in_cpp
+    made: list[bool] = []
+    for count in (steps, 1, 0):
+        monkeypatch.setattr(program, "run_in_cpp", lambda *given: made.append(real(*given)) or made[-1])
+        ours = results(count)
+        monkeypatch.setattr(program, "run_in_cpp", lambda *given: False)
+        torch.testing.assert_close(ours, results(count))
+    assert made == [True] * 6
+
+
+def test_what_cannot_be_called_from_cpp_runs_in_python() -> None:
+    """A kernel that is not compiled, a weight in float64, and operands with gaps within their rows."""
+    kernel = compiled(torch.randn(3, 8), torch.empty(3, 8))
+    wide = Product(torch.randn(8, 8, dtype=torch.float64), times=9, dtype=None)
+    narrow = Product(torch.randn(8, 8), times=9, dtype=None)
+    seldom = Product(torch.randn(8, 8), times=1, dtype=None)
+    source, target, gaps = torch.randn(3, 8), torch.zeros(3, 8), torch.randn(3, 16)[:, ::2]
+    assert program.run_in_cpp([Call(kernel, [source, target]), Multiply(narrow, source, target)], 1)
+    for call in (
+        Call(doubled, [source, target]),
+        Multiply(wide, source.double(), target.double()),
+        Multiply(seldom, source, target),
+        Multiply(narrow, gaps, target),
+        Multiply(narrow, source.double(), target),
+    ):
+        target.zero_()
+        assert not program.run_in_cpp([Call(kernel, [source, target]), call], 1)
+        assert not target.any()  # nothing was done before it was found out
+    run([Multiply(narrow, gaps, target)], 1)
+    torch.testing.assert_close(target, gaps @ narrow.weight.t())
+
+
+def test_a_kernel_whose_functions_are_not_found_out_is_called_from_python() -> None:
+    """Tensors in one piece of memory cannot be told apart, and too many are more than C++ can hand over."""
+    kernel = compiled(torch.randn(3, 8), torch.empty(3, 8))
+    room = torch.zeros(2, 3, 8)
+    kernel.record([room[0], room[1]])
+    assert kernel.parts is None
+
+    def several(*tensors: Tensor) -> None:
+        for each in tensors:
+            each.add_(1)
+
+    tensors = [torch.zeros(2, 3) for _ in range(cpp.MOST_PLACES + 1)]
+    large = kernels.compile_kernel(several, tensors)
+    assert isinstance(large, Compiled)
+    assert large.parts is None or all(len(places) <= cpp.MOST_PLACES for _, places in large.parts)
+    run([Call(large, tensors)], 2)
+    assert all(bool((each == 2).all()) for each in tensors)
+
+
+def test_wrong_numbers_in_cpp_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel that gives other numbers when it is called from C++ is called from Python."""
+    real = Compiled.record
+
+    def mistaken(self: Compiled, tensors: list[Tensor]) -> None:
+        real(self, tensors)
+        assert self.parts is not None
+        self.parts = [(function, [places[-1]] * len(places)) for function, places in self.parts]
+
+    monkeypatch.setattr(Compiled, "record", mistaken)
+    kernel = compiled(torch.randn(3, 9), torch.empty(3, 9))
+    assert kernel.parts is None
+
+
+def test_the_library_is_not_used_where_nothing_may_be_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`RNNZOO_COMPILE=0` holds at once."""
+    assert cpp.library() is not None
+    monkeypatch.setenv("RNNZOO_COMPILE", "0")
+    assert cpp.library() is None
+    assert isinstance(Product(torch.randn(8, 8), times=9, dtype=None).matrix(back=False), Tensor)
