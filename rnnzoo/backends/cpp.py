@@ -1,5 +1,4 @@
-"""C++ that is compiled at run time, with the compiler of `torch.compile`: products of matrices laid out in panels, and
-programs of many steps.
+"""C++ that is compiled at run time, with the compiler of `torch.compile`: small products, and programs of many steps.
 
 A step of a cell is a small product and a row-wise kernel. The product is made by oneDNN's small products (`brgemm`),
 which torch carries along, each of a panel of columns that stays in the cache of one thread: on two threads it takes
