@@ -118,8 +118,7 @@ _libraries: list[Any] = []  # one, or None where it cannot be had; empty before 
 def load() -> None:
     """Compile the library, or read it from the disk, where that can be done; it takes some seconds the first time."""
     if not _libraries:
-        _libraries.append(None)
-        _libraries[0] = compiled()
+        _libraries.append(compiled() if possible() else None)
 
 
 def library() -> Any:
@@ -127,10 +126,13 @@ def library() -> Any:
     return _libraries[0] if _libraries and os.environ.get("RNNZOO_COMPILE") != "0" else None
 
 
+def possible() -> bool:
+    """Return whether the library may be had: it was not tried in vain, and the processor is one with small products."""
+    return _libraries != [None] and torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+
+
 def compiled() -> Any:
     """Return the compiled library, after it gave the numbers of plain torch; None if it cannot be had."""
-    if not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
-        return None  # there are no small products for others
     try:
         from torch._inductor.codecache import CppCodeCache
 

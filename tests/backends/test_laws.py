@@ -12,7 +12,7 @@ from catalogue import BACKENDS, CELLS, make_layer, random_state
 from references import stack
 
 from rnnzoo.backends import BACKENDS as REGISTERED
-from rnnzoo.backends import select
+from rnnzoo.backends import cpp, select
 from rnnzoo.backends.select import choose
 from rnnzoo.cells import make_cell
 from rnnzoo.errors import InputError
@@ -101,21 +101,31 @@ def test_auto_takes_a_backend_that_can_run_the_cell_and_says_why(case):
 
 
 @pytest.mark.parametrize(
-    ("name", "rows", "compiles", "expected"),
+    ("name", "rows", "size", "able", "expected"),
     [
-        ("lstm", 1, True, "native"),
-        ("lstm", 4096, True, "native"),
-        ("gru", 1, True, "native"),
-        ("gru", 4096, True, "fused"),
-        ("gru", 4096, False, "native"),
-        ("gru_reset_before", 1, True, "fused"),
-        ("gru_reset_before", 1, False, "reference"),
-        ("gru_reset_before", 4096, False, "fused"),
+        ("lstm", 1, 384, "train in C++", "native"),
+        ("lstm", 4096, 8, "train in C++", "native"),
+        ("lstm", 64, 384, "train in C++", "fused"),
+        ("lstm", 64, 384, "run in C++", "native"),
+        ("lstm", 64, 384, "compile", "native"),
+        ("rnn", 1, 8, "train in C++", "native"),
+        ("rnn_relu", 4096, 8, "train in C++", "fused"),
+        ("rnn", 4096, 8, "run in C++", "native"),
+        ("gru", 1, 8, "train in C++", "native"),
+        ("gru", 4096, 8, "run in C++", "fused"),
+        ("gru", 4096, 8, "compile", "fused"),
+        ("gru", 4096, 8, "nothing", "native"),
+        ("gru_reset_before", 1, 8, "compile", "fused"),
+        ("gru_reset_before", 1, 8, "nothing", "reference"),
+        ("gru_reset_before", 4096, 8, "nothing", "fused"),
     ],
 )
-def test_auto_knows_what_is_fast(monkeypatch, name, rows, compiles, expected):
-    monkeypatch.setattr(select, "can_compile", lambda device: compiles)
-    assert choose(make_cell(name, input_size=I, hidden_size=H), "auto", torch.zeros(rows, 3, I)).name == expected
+def test_auto_knows_what_is_fast(monkeypatch, name, rows, size, able, expected):
+    monkeypatch.setattr(select, "can_compile", lambda device: able != "nothing")
+    monkeypatch.setattr(cpp, "possible", lambda: "C++" in able)
+    cell = make_cell(name, input_size=I, hidden_size=size)
+    with torch.set_grad_enabled("train" in able):
+        assert choose(cell, "auto", torch.zeros(rows, 3, I)).name == expected
 
 
 @pytest.mark.parametrize("case", CELLS.values(), ids=list(CELLS))
