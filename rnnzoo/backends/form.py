@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rnnzoo.cells.base import StagedCell, view_of
+from rnnzoo.cells.base import AffineCell, Cell, StagedCell, view_of
+from rnnzoo.cells.wrappers import RecurrentDropout
 from rnnzoo.state import State, flatten, map_state, unflatten
 
 MODULE_OWN = frozenset(vars(nn.Module())) - {"training"}  # parameters, buffers, hooks: looked at apart, or never
@@ -84,6 +85,15 @@ def frozen(value: Any) -> Any:
     except TypeError:
         return frozenset(map(frozen, value)) if isinstance(value, set) else Same(value)
     return (type(value), value)
+
+
+def affine_projection(cell: Cell) -> tuple[Tensor, Tensor] | None:
+    """Return W [P, I] and b [P] of a cell that projects its input as x ↦ W x + b, or None if it does otherwise."""
+    if isinstance(cell, RecurrentDropout):
+        return affine_projection(cell.cell)
+    if not isinstance(cell, AffineCell) or type(cell).project is not AffineCell.project:
+        return None
+    return cell.affine()
 
 
 def with_parameters(cell: Any, values: dict[str, Tensor]) -> Any:

@@ -18,13 +18,12 @@ from torch import Tensor
 
 from rnnzoo.backends import reference
 from rnnzoo.backends.base import backend
-from rnnzoo.backends.form import Form, examine, signature
+from rnnzoo.backends.form import Form, affine_projection, examine, signature
 from rnnzoo.backends.graphs import replay
 from rnnzoo.backends.groups import run_in_groups
 from rnnzoo.backends.product import faster_products
 from rnnzoo.backends.walk import Job, walk, walk_back
-from rnnzoo.cells.base import Cell, GatedCell, StagedCell
-from rnnzoo.cells.wrappers import RecurrentDropout
+from rnnzoo.cells.base import Cell, StagedCell
 from rnnzoo.lengths import length_mask, zero_padding
 from rnnzoo.state import State, flatten, unflatten
 
@@ -85,15 +84,6 @@ def run_together(cell: StagedCell, inputs: Tensor, lengths: Tensor | None, state
         )
     outputs = zero_padding(outputs.transpose(0, 1), None if mask is None else lengths)  # [B, T, O]
     return outputs, unflatten(form.template, final)
-
-
-def affine_projection(cell: Cell) -> tuple[Tensor, Tensor] | None:
-    """Return W [P, I] and b [P] of a cell that projects its input as x ↦ W x + b, or None if it does otherwise."""
-    if isinstance(cell, RecurrentDropout):
-        return affine_projection(cell.cell)
-    if isinstance(cell, GatedCell) and type(cell).project is GatedCell.project:
-        return cell.input_weight, cell.bias
-    return None
 
 
 class FusedFunction(torch.autograd.Function):

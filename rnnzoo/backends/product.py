@@ -151,6 +151,43 @@ class WeightGrad:
         return self._sum.t().contiguous() if self.turned else self._sum
 
 
+class Projection:
+    """x ↦ W x + b of many rows, part by part, and its gradients; those of W and b are added up over the parts.
+
+    Args:
+        weight: W [P, I].
+        bias: b [P].
+        dtype: the type to multiply in (of autocast); None keeps that of the weight.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, *, dtype: torch.dtype | None) -> None:
+        self.shared = (weight, bias)
+        self.weight = weight.detach() if dtype is None else weight.detach().to(dtype)
+        self.g_weight = WeightGrad(weight, dtype=dtype)
+        self.g_bias = torch.zeros_like(bias, dtype=wide(bias.dtype))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Return x Wᵀ, without b: [N, I] → [N, P]."""
+        return multiply(rows.to(self.weight.dtype), self.weight)
+
+    def backward(self, grads: Tensor, rows: Tensor, out: Tensor | None) -> None:
+        """Add to the gradients of W and b for g [N, P] and x [N, I]; write g W [N, I] to `out` if it is given."""
+        self.g_weight.add(grads, rows)
+        self.g_bias += grads.sum(0, dtype=self.g_bias.dtype)
+        if out is None:
+            return
+        grads = grads.to(self.weight.dtype)
+        if out.dtype == grads.dtype:
+            multiply(grads, self.weight.t(), out=out)
+        else:
+            out.copy_(multiply(grads, self.weight.t()))
+
+    def total(self) -> tuple[Tensor, Tensor]:
+        """Return the gradients of W and b."""
+        weight, bias = self.shared
+        return self.g_weight.total().to(weight.dtype), self.g_bias.to(bias.dtype)
+
+
 def faster_products() -> AbstractContextManager[Any]:
     """Return a context in which `torch.nn.functional.linear` is `linear`, whoever calls it."""
     return FasterLinear() if not transformed() and on_amd() else nullcontext()

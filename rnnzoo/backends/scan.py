@@ -26,7 +26,7 @@ from rnnzoo.cells.base import Cell, LinearCell, wide
 from rnnzoo.lengths import length_mask
 from rnnzoo.state import State
 
-PART_NUMBERS = 2**18  # numbers of one coefficient in a part: 1 MiB in float32
+PART_NUMBERS = 2**19  # numbers of one coefficient in a part: 2 MiB in float32
 
 _used: dict[Any, tuple[str, ...]] = {}
 

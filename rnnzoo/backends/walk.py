@@ -16,7 +16,7 @@ from torch import Tensor
 from rnnzoo.backends.compiled import Kernel
 from rnnzoo.backends.form import Form
 from rnnzoo.backends.kernels import Kernels, bind
-from rnnzoo.backends.product import Product, WeightGrad, multiply
+from rnnzoo.backends.product import Product, Projection, WeightGrad
 from rnnzoo.backends.program import Call, Multiply, Place, Series, first, run
 from rnnzoo.cells.base import StagedCell, wide
 
@@ -101,12 +101,15 @@ class Job:
         size = steps if given.source.is_cuda else max(1, CHUNK // (rows * self.projected_size(given)))
         return [range(start, min(start + size, steps)) for start in range(0, steps, size)]
 
-    def projected(self, given: Arguments, steps: range) -> Tensor:
+    def projection(self, given: Arguments) -> Projection | None:
+        """Return what projects the source, or None if it is projected."""
+        return Projection(*given.affine, dtype=self.dtype) if self.affine else None
+
+    def projected(self, given: Arguments, steps: range, projection: Projection | None) -> Tensor:
         """Return the projected inputs of some steps [S, B, P], without their bias; an additive cell may add to them."""
         part = given.source[steps.start : steps.stop]
-        if self.affine:
-            weight = given.affine[0] if self.dtype is None else given.affine[0].to(self.dtype)
-            return multiply(part.flatten(0, 1).to(weight.dtype), weight).unflatten(0, part.shape[:2])
+        if projection is not None:
+            return projection.forward(part.flatten(0, 1)).unflatten(0, part.shape[:2])
         return part.clone() if self.form.additive else part
 
 
@@ -127,6 +130,7 @@ def walk(job: Job, keep: bool, *tensors: Tensor) -> list[Tensor]:
     form, state, bias = job.form, given.state, given.affine[1:]
     steps, rows, _ = given.source.shape
     layouts = [Product(weight, times=steps, dtype=job.dtype) for weight in given.weights]
+    projection = job.projection(given)
     histories = [history(state[place], steps) for place in job.moving]  # [T + 1, B, ...] each
     operands = [state[0].new_empty(steps, rows, given.weights[index].shape[1]) for index in job.computed]
     separate = [] if form.output is not None else [state[0].new_empty(steps, rows, job.output_size)]
@@ -134,7 +138,7 @@ def walk(job: Job, keep: bool, *tensors: Tensor) -> list[Tensor]:
     for chunk in job.chunks(given):
         # What is kept lies in rooms of one chunk, for memory of all steps would be asked of the system, and its pages
         # made, in each run.
-        block = job.projected(given, chunk)
+        block = job.projected(given, chunk, projection)
         size = len(chunk) if keep else 1
         sums = [] if form.additive else [each.weight.new_empty(size, rows, len(each.weight)) for each in layouts]
         if keep:
@@ -191,19 +195,16 @@ def walk_back(job: Job, wanted: bool, *tensors: Tensor) -> list[Tensor]:
     kept = kept or [[given.source[chunk.start : chunk.stop] for chunk in chunks]]
     kept += [[next(left) for _ in chunks] for _ in range(0 if form.additive else count)]
     layouts = [Product(weight, times=steps, dtype=job.dtype) for weight in given.weights]
+    projection = job.projection(given)
     width = given.source.dtype if job.dtype is None else job.dtype
     room = (len(chunks[0]), rows, job.projected_size(given))
     whole = None if job.affine else torch.empty_like(given.source)
     scratch = given.source.new_empty(room, dtype=width) if whole is None else None
     sums = [] if form.additive else [given.state[0].new_empty(room[0], rows, len(w)) for w in given.weights]
     g_source = torch.empty_like(given.source) if whole is None and wanted else whole
-    shared = (given.affine, given.weights, given.parameters)  # their gradients are sums over the steps
-    g_affine = [WeightGrad(weight, dtype=job.dtype) for weight in given.affine[:1]]
+    # These are sums over the steps.
     g_weights = [WeightGrad(weight, dtype=job.dtype) for weight in given.weights]
-    g_bias, g_parameters = (
-        [torch.zeros_like(value, dtype=wide(value.dtype)) for value in values]
-        for values in (given.affine[1:], given.parameters)
-    )
+    g_parameters = [torch.zeros_like(value, dtype=wide(value.dtype)) for value in given.parameters]
     # Steps take turns: one reads the gradients of the fields after it where the next one writes those before it.
     g_fields = [value.new_empty(2, *value.shape) for value in g_final]
     for buffer, value in zip(g_fields, g_final, strict=True):
@@ -246,23 +247,17 @@ def walk_back(job: Job, wanted: bool, *tensors: Tensor) -> list[Tensor]:
             place = form.operands[index]
             multiplied = operands[job.computed.index(index)] if place is None else histories[moving.index(place)]
             g_weights[index].add(buffer[: len(chunk)], multiplied[chunk.start : chunk.stop])
-        if job.affine:
-            g_affine[0].add(g_block, given.source[chunk.start : chunk.stop])
-            g_bias[0] += g_block.flatten(0, 1).sum(0, dtype=g_bias[0].dtype)
-            if wanted and g_source is not None:
-                weight = given.affine[0] if job.dtype is None else given.affine[0].to(job.dtype)
-                g_part = g_source[chunk.start : chunk.stop].flatten(0, 1)
-                if g_part.dtype == weight.dtype:
-                    multiply(g_block.flatten(0, 1).to(weight.dtype), weight.t(), out=g_part)
-                else:
-                    g_part.copy_(multiply(g_block.flatten(0, 1).to(weight.dtype), weight.t()))
+        if projection is not None:
+            g_part = g_source[chunk.start : chunk.stop].flatten(0, 1) if wanted and g_source is not None else None
+            projection.backward(g_block.flatten(0, 1), given.source[chunk.start : chunk.stop].flatten(0, 1), g_part)
     g_first = [each[0] for each in g_fields]
     for place, extra in zip(extra_places, g_extra, strict=True):
         g_first[place] += extra
     job.bound.clear()
-    totals = [grad.total() for grad in g_affine], g_bias, [grad.total() for grad in g_weights], g_parameters
-    narrow = [each.to(value.dtype) for each, value in zip(chain(*totals), chain(*shared), strict=True)]
-    return [*([g_source] if wanted and g_source is not None else []), *narrow, *g_first]
+    g_affine = () if projection is None else projection.total()
+    totals = chain((grad.total() for grad in g_weights), g_parameters)
+    narrow = [each.to(value.dtype) for each, value in zip(totals, chain(given.weights, given.parameters), strict=True)]
+    return [*([g_source] if wanted and g_source is not None else []), *g_affine, *narrow, *g_first]
 
 
 def history(first: Tensor, steps: int) -> Tensor:

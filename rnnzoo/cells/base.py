@@ -71,6 +71,24 @@ class Cell(nn.Module, ABC):
         """Do one step: projected input [B, P] and state → output [B, O] and state."""
 
 
+class AffineCell(Cell, ABC):
+    """A cell that projects its input by one product, W x + b, which a backend may make part by part.
+
+    W is ``input_weight`` [P, I] and b is ``bias`` [P].
+    """
+
+    input_weight: nn.Parameter
+    bias: nn.Parameter
+
+    def affine(self) -> tuple[Tensor, Tensor]:
+        """Return W [P, I] and b [P]."""
+        return self.input_weight, self.bias
+
+    def project(self, inputs: Tensor) -> Tensor:
+        """Return W x + b: [..., I] → [..., P]."""
+        return F.linear(inputs, *self.affine())
+
+
 class StagedCell(Cell, ABC):
     """A cell whose step is a few matrix products, one after the other, and row-wise functions before and after them.
 
@@ -101,7 +119,7 @@ class StagedCell(Cell, ABC):
         return self.combine(projected, products, state)
 
 
-class GatedCell(StagedCell, ABC):
+class GatedCell(AffineCell, StagedCell, ABC):
     """A cell in which the hidden state enters by one matrix product and the rest is pointwise.
 
     The gates are stacked in ``gate_count`` blocks of H rows: ``input_weight`` [G·H, I], ``recurrent_weight`` [G·H, H]
@@ -119,10 +137,6 @@ class GatedCell(StagedCell, ABC):
         self.recurrent_weight = nn.Parameter(torch.empty(rows, hidden_size))
         self.bias = nn.Parameter(torch.zeros(rows))
         draw_weights(self.input_weight, self.recurrent_weight)
-
-    def project(self, inputs: Tensor) -> Tensor:
-        """Return W x + b: [..., I] → [..., G·H]."""
-        return F.linear(inputs, self.input_weight, self.bias)
 
     def initial_state(self, batch_size: int) -> State:
         """Return zeros."""
@@ -189,7 +203,7 @@ class LinearCell(Cell, ABC):
         return self.readout(projected, hidden), self.pack(hidden, state)
 
 
-class GatedLinearCell(LinearCell, ABC):
+class GatedLinearCell(AffineCell, LinearCell, ABC):
     """A linear cell whose gates are one product of the input: only `coefficients`, and maybe `readout`, is left.
 
     The gates are stacked in ``gate_count`` blocks of H rows: ``input_weight`` [G·H, I], drawn from U(-1/√I, 1/√I), and
@@ -203,10 +217,6 @@ class GatedLinearCell(LinearCell, ABC):
         self.input_weight = nn.Parameter(torch.empty(self.gate_count * hidden_size, input_size))
         self.bias = nn.Parameter(torch.zeros(self.gate_count * hidden_size))
         draw_weights(self.input_weight)
-
-    def project(self, inputs: Tensor) -> Tensor:
-        """Return W x + b: [..., I] → [..., G·H]."""
-        return F.linear(inputs, self.input_weight, self.bias)
 
     def readout(self, projected: Tensor, hidden: Tensor) -> Tensor:
         """Return h in the type of the inputs."""

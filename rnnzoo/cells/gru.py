@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from rnnzoo.cells.base import GatedCell, HiddenState, StagedCell, draw_weights
+from rnnzoo.cells.base import AffineCell, GatedCell, HiddenState, StagedCell, draw_weights
 
 
 class GRUCell(GatedCell):
@@ -41,7 +40,7 @@ class GRUCell(GatedCell):
         return hidden, HiddenState(hidden)
 
 
-class GRUResetBeforeCell(StagedCell):
+class GRUResetBeforeCell(AffineCell, StagedCell):
     """The gated recurrent unit of the paper: the reset gate acts on the state before the matrix product.
 
     r = σ(W_r x + R_r h + b_r)    z = σ(W_z x + R_z h + b_z)
@@ -62,10 +61,6 @@ class GRUResetBeforeCell(StagedCell):
         self.recurrent_weight = nn.Parameter(torch.empty(3 * hidden_size, hidden_size))
         self.bias = nn.Parameter(torch.zeros(3 * hidden_size))
         draw_weights(self.input_weight, self.recurrent_weight)
-
-    def project(self, inputs: Tensor) -> Tensor:
-        """Return W x + b: [..., I] → [..., 3·H]."""
-        return F.linear(inputs, self.input_weight, self.bias)
 
     def initial_state(self, batch_size: int) -> HiddenState:
         """Return zeros."""

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from rnnzoo.cells.base import HiddenState, StagedCell
+from rnnzoo.cells.base import AffineCell, HiddenState, StagedCell
 from rnnzoo.errors import InputError, unknown_name
 
 ACTIVATIONS = {"relu": torch.relu, "tanh": torch.tanh}
 
 
-class IndRNNCell(StagedCell):
+class IndRNNCell(AffineCell, StagedCell):
     """A simple recurrent cell whose units see their own past alone, so that a step needs no matrix product.
 
     h' = act(W x + u ⊙ h + b)
@@ -51,10 +50,6 @@ class IndRNNCell(StagedCell):
         bound = input_size**-0.5
         nn.init.uniform_(self.input_weight, -bound, bound)
         nn.init.uniform_(self.recurrent_scale, 0.0, 1.0 if memory_steps is None else 2 ** (1 / memory_steps))
-
-    def project(self, inputs: Tensor) -> Tensor:
-        """Return W x + b: [..., I] → [..., H]."""
-        return F.linear(inputs, self.input_weight, self.bias)
 
     def initial_state(self, batch_size: int) -> HiddenState:
         """Return zeros."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from rnnzoo.cells.base import GatedCell, HiddenState, StagedCell, draw_weights
+from rnnzoo.cells.base import AffineCell, GatedCell, HiddenState, StagedCell, draw_weights
 from rnnzoo.errors import InputError
 
 
@@ -94,7 +93,7 @@ class JANETCell(GatedCell):
         return hidden, HiddenState(hidden)
 
 
-class MGUCell(StagedCell):
+class MGUCell(AffineCell, StagedCell):
     """The minimal gated unit: a GRU whose one gate is both reset and update gate.
 
     f = σ(W_f x + R_f h + b_f)    n = tanh(W_n x + R_n (f ⊙ h) + b_n)
@@ -115,10 +114,6 @@ class MGUCell(StagedCell):
         self.recurrent_weight = nn.Parameter(torch.empty(2 * hidden_size, hidden_size))
         self.bias = nn.Parameter(torch.zeros(2 * hidden_size))
         draw_weights(self.input_weight, self.recurrent_weight)
-
-    def project(self, inputs: Tensor) -> Tensor:
-        """Return W x + b: [..., I] → [..., 2·H]."""
-        return F.linear(inputs, self.input_weight, self.bias)
 
     def initial_state(self, batch_size: int) -> HiddenState:
         """Return zeros."""

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rnnzoo.cells.base import StagedCell, draw_weights
+from rnnzoo.cells.base import AffineCell, StagedCell, draw_weights
 from rnnzoo.cells.lstm import LSTMState
 
 
-class MultiplicativeLSTMCell(StagedCell):
+class MultiplicativeLSTMCell(AffineCell, StagedCell):
     """The multiplicative LSTM: each input chooses by its factors how the state enters the gates.
 
     m = (W_m x) ⊙ (R_m h)
@@ -41,9 +41,9 @@ class MultiplicativeLSTMCell(StagedCell):
         draw_weights(self.input_weight, self.recurrent_weight)
         nn.init.constant_(self.bias.data[hidden_size : 2 * hidden_size], forget_bias)
 
-    def project(self, inputs: Tensor) -> Tensor:
-        """Return W_m x and W x + b: [..., I] → [..., 5·H]."""
-        return F.linear(inputs, self.input_weight, F.pad(self.bias, (self.hidden_size, 0)))
+    def affine(self) -> tuple[Tensor, Tensor]:
+        """Return W_m and W [5·H, I], and the biases of both [5·H], of which the first is none."""
+        return self.input_weight, F.pad(self.bias, (self.hidden_size, 0))
 
     def initial_state(self, batch_size: int) -> LSTMState:
         """Return zeros."""

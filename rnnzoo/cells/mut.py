@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rnnzoo.cells.base import HiddenState, StagedCell, draw_weights
+from rnnzoo.cells.base import AffineCell, HiddenState, StagedCell, draw_weights
 
 
 class MutCell(StagedCell):
@@ -134,7 +134,7 @@ class MUT2Cell(MutCell):
         return projected[..., size : 2 * size] + products[0][..., size:]
 
 
-class MUT3Cell(MutCell):
+class MUT3Cell(AffineCell, MutCell):
     """MUT3: the update gate sees the squashed state.
 
     r = σ(W_r x + R_r h + b_r)    z = σ(W_z x + R_z tanh(h) + b_z)
@@ -150,10 +150,6 @@ class MUT3Cell(MutCell):
 
     def __init__(self, *, input_size: int, hidden_size: int) -> None:
         super().__init__(input_size=input_size, hidden_size=hidden_size, input_blocks=3, recurrent_blocks=3)
-
-    def project(self, inputs: Tensor) -> Tensor:
-        """Return W x + b: [..., I] → [..., 3·H]."""
-        return F.linear(inputs, self.input_weight, self.bias)
 
     def product_weights(self) -> tuple[Tensor, ...]:
         """Return the weights of the reset gate, the update gate and the candidate, [H, H] each."""

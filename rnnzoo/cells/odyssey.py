@@ -14,9 +14,8 @@ from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from rnnzoo.cells.base import GatedCell, StagedCell, draw_weights
+from rnnzoo.cells.base import AffineCell, GatedCell, StagedCell, draw_weights
 from rnnzoo.cells.lstm import LSTMState
 
 
@@ -211,7 +210,7 @@ class FullRecurrenceState(NamedTuple):
     output_gate: Tensor  # [B, H]
 
 
-class FullGateRecurrenceCell(StagedCell):
+class FullGateRecurrenceCell(AffineCell, StagedCell):
     """Full gate recurrence ("FGR"): all gates see all gates of the step before.
 
     i' = σ(W_i x + R_i h + p_i ⊙ c + Q_ii i + Q_if f + Q_io o + b_i)
@@ -245,10 +244,6 @@ class FullGateRecurrenceCell(StagedCell):
         draw_weights(self.input_weight, self.recurrent_weight, self.gate_weight)
         nn.init.constant_(self.bias.data[hidden_size : 2 * hidden_size], forget_bias)
         add_peepholes(self, "ifo")
-
-    def project(self, inputs: Tensor) -> Tensor:
-        """Return W x + b: [..., I] → [..., 4·H]."""
-        return F.linear(inputs, self.input_weight, self.bias)
 
     def initial_state(self, batch_size: int) -> FullRecurrenceState:
         """Return zeros."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from rnnzoo.cells.base import StagedCell
+from rnnzoo.cells.base import AffineCell, StagedCell
 from rnnzoo.cells.lstm import LSTMState
 from rnnzoo.errors import InputError
 
 
-class ProjectedLSTMCell(StagedCell):
+class ProjectedLSTMCell(AffineCell, StagedCell):
     """An LSTM that hands on a projection of its output, so that a large memory needs few weights.
 
     i = σ(W_i x + R_i h + b_i)    f = σ(W_f x + R_f h + b_f)
@@ -58,10 +57,6 @@ class ProjectedLSTMCell(StagedCell):
         for block in (*self.recurrent_weight.data.split(hidden_size), self.projection_weight.data):
             nn.init.orthogonal_(block)
         nn.init.constant_(self.bias.data[hidden_size : 2 * hidden_size], forget_bias)
-
-    def project(self, inputs: Tensor) -> Tensor:
-        """Return W x + b: [..., I] → [..., 4·H]."""
-        return F.linear(inputs, self.input_weight, self.bias)
 
     def initial_state(self, batch_size: int) -> LSTMState:
         """Return zeros, h [B, p] and c [B, H]."""

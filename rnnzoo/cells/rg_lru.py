@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rnnzoo.cells.base import LinearCell, draw_weights, widen
+from rnnzoo.cells.base import AffineCell, LinearCell, draw_weights, widen
 from rnnzoo.errors import InputError
 
 SHARPNESS = 8.0  # c of the paper
 PAPER_BLOCKS = 16
 
 
-class RGLRUCell(LinearCell):
+class RGLRUCell(AffineCell, LinearCell):
     """The real-gated linear recurrent unit of Griffin.
 
     u = W x + b    r = σ(A u + b_r)    i = σ(G u + b_i)
@@ -56,10 +56,6 @@ class RGLRUCell(LinearCell):
         draw_weights(self.gate_weight.data.view(-1, width))
         rates = -torch.empty(hidden_size).uniform_(0.9, 0.999).log() / SHARPNESS  # softplus(Λ)
         self.decay = nn.Parameter(rates.expm1().log())
-
-    def project(self, inputs: Tensor) -> Tensor:
-        """Return u: [..., I] → [..., H]."""
-        return F.linear(inputs, self.input_weight, self.bias)
 
     def coefficients(self, projected: Tensor) -> tuple[Tensor, Tensor]:
         """Return a and √(1 - a²) ⊙ (i ⊙ u)."""

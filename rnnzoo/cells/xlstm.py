@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rnnzoo.cells.base import Cell, GatedCell, wide
+from rnnzoo.cells.base import AffineCell, GatedCell, wide
 from rnnzoo.errors import InputError
 
 MOST = 80.0  # exp of it is a float32
@@ -81,7 +81,7 @@ class MLSTMState(NamedTuple):
     stabiliser: Tensor  # m [B, N], the logarithm by which C and n are scaled down
 
 
-class MLSTMCell(Cell):
+class MLSTMCell(AffineCell):
     """The LSTM with a matrix memory: values are written under keys, and read by queries ("mLSTM").
 
     q, k, v, o = W x + b, H numbers each; a_i, a_f = W x + b, one number a head
@@ -123,10 +123,6 @@ class MLSTMCell(Cell):
         nn.init.uniform_(self.input_weight.data[: 4 * hidden_size], -bound, bound)
         nn.init.normal_(self.bias.data[4 * hidden_size : -heads], std=0.1)
         self.bias.data[-heads:] = torch.linspace(3.0, 6.0, heads)
-
-    def project(self, inputs: Tensor) -> Tensor:
-        """Return W x + b: [..., I] → [..., 4·H + 2·N]."""
-        return F.linear(inputs, self.input_weight, self.bias)
 
     def initial_state(self, batch_size: int) -> MLSTMState:
         """Return zeros."""
