@@ -5,9 +5,10 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from threading import Lock, get_ident
 from types import BuiltinFunctionType, ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -20,18 +21,21 @@ _lock = Lock()
 
 
 class Compiled:
-    """A kernel that was compiled, for tensors of the shapes it was compiled for.
+    """A kernel that was compiled, for tensors of the shapes and strides that it was compiled for.
 
     Args:
-        kernel: what calls it from Python.
+        kernel: what calls it from Python, and checks them.
+        tensors: some of them.
     """
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: Kernel, tensors: Sequence[Tensor]) -> None:
         self.kernel = kernel
+        self.layouts = [layout(each) for each in tensors]
         # What it calls in C++: address of a function, and where the places it takes are: the tensor (of those given,
-        # then of scratch) and a byte in it. None if that was not found out.
+        # then of scratch, then of constants) and a byte in it. None if that was not found out.
         self.parts: Parts | None = None
         self.scratch: list[int] = []  # bytes of memory that it needs besides
+        self.constants: list[Tensor] = []  # that it reads besides
         self.libraries: list[Any] = []  # of the functions; they live as long as this
 
     def __call__(self, *tensors: Tensor) -> None:
@@ -40,49 +44,64 @@ class Compiled:
 
     def record(self, tensors: Sequence[Tensor]) -> None:
         """Run it, and find out what it calls in C++; the tensors share no memory."""
-        places = {each.untyped_storage().data_ptr(): index for index, each in enumerate(tensors)}
-        known = len(places) == len(tensors) and 0 not in places
-        sizes: dict[int, int] = {}
-        parts: Parts = []
-        with watched() as calls:
+        with watched() as (calls, constants):
             self.kernel(*tensors)
-        for function, arguments in calls:
+        storages = [each.untyped_storage().data_ptr() for each in tensors]
+        sizes: dict[int, int] = {}
+        for each in chain.from_iterable(places for _, places in calls):
+            if each.storage not in storages and each.storage not in constants:
+                sizes[each.storage] = max(each.size, sizes.get(each.storage, 0))
+        storages += [*sizes, *constants]
+        if not calls or 0 in storages or len(set(storages)) < len(storages):
+            return
+        self.scratch, self.constants = list(sizes.values()), list(constants.values())
+        parts: Parts = []
+        for function, places in calls:
             library = ctypes.CDLL(function.__self__.__file__)  # type: ignore[attr-defined]
             self.libraries.append(library)
-            found = []
-            for storage, offset, size in arguments:
-                if storage not in places:
-                    places[storage] = len(places)
-                    sizes[storage] = 0
-                if storage in sizes:
-                    sizes[storage] = max(sizes[storage], size)
-                found.append((places[storage], offset))
             address = ctypes.cast(library.kernel, ctypes.c_void_p).value
-            known = known and address is not None and len(found) <= MOST_PLACES
-            parts.append((address or 0, found))
-        self.parts = parts if parts and known else None
-        self.scratch = list(sizes.values())
+            if address is None or len(places) > MOST_PLACES:
+                return
+            parts.append((address, [(storages.index(each.storage), each.offset) for each in places]))
+        self.parts = parts
 
 
-Recorded = tuple[BuiltinFunctionType, list[tuple[int, int, int]]]
+def layout(tensor: Tensor) -> tuple[Any, ...]:
+    """Return what compiled code takes for granted."""
+    return tensor.shape, tensor.stride(), tensor.dtype
+
+
+class Memory(NamedTuple):
+    """Where an argument lies: address of its storage, byte in it, and bytes of all of it."""
+
+    storage: int
+    offset: int
+    size: int
+
+
+def memory(tensor: Tensor) -> Memory:
+    """Return where a tensor lies."""
+    storage = tensor.untyped_storage()
+    return Memory(storage.data_ptr(), tensor.data_ptr() - storage.data_ptr(), storage.nbytes())
 
 
 @contextmanager
-def watched() -> Iterator[list[Recorded]]:
+def watched() -> Iterator[tuple[list[tuple[BuiltinFunctionType, list[Memory]]], dict[int, Tensor]]]:
     """Write down which functions in C++ this thread calls through torch's compiled code, and with which memory.
 
-    Compiled code finds them by name in its module, where one that writes down stands in meanwhile. Memory is said by
-    storage, place in it, and size of it.
+    Compiled code finds them by name in its module, where one that writes down stands in meanwhile. Also written down
+    are the constants of these modules, by the addresses of their storages.
     """
-    calls: list[Recorded] = []
+    calls: list[tuple[BuiltinFunctionType, list[Memory]]] = []
+    constants: dict[int, Tensor] = {}
     thread = get_ident()
 
-    def watch(function: BuiltinFunctionType) -> Kernel:
-        def call(*arguments: Tensor) -> None:
+    def watch(function: BuiltinFunctionType, module: ModuleType) -> Kernel:
+        def call(*arguments: Any) -> None:
             if get_ident() == thread:
-                storages = [each.untyped_storage() for each in arguments]
-                first = [(each.data_ptr(), storage) for each, storage in zip(arguments, storages, strict=True)]
-                calls.append((function, [(s.data_ptr(), at - s.data_ptr(), s.nbytes()) for at, s in first]))
+                own = [each for each in vars(module).values() if isinstance(each, Tensor)]
+                constants.update((each.untyped_storage().data_ptr(), each) for each in own)
+                calls.append((function, [memory(each) for each in arguments]))
             function(*arguments)
 
         return call
@@ -96,8 +115,8 @@ def watched() -> Iterator[list[Recorded]]:
         ]
         try:
             for module, name, value in replaced:
-                setattr(module, name, watch(value))
-            yield calls
+                setattr(module, name, watch(value, module))
+            yield calls, constants
         finally:
             for module, name, value in replaced:
                 setattr(module, name, value)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import os
 import warnings
+from threading import Lock
 from typing import Any
 
 import torch
@@ -113,12 +114,14 @@ extern "C" void run(const int64_t* program, int64_t size, int64_t steps, int64_t
 """.replace("@PANEL@", str(PANEL)).replace("@MOST@", str(MOST_PLACES))
 
 _libraries: list[Any] = []  # one, or None where it cannot be had; empty before it was asked for
+_lock = Lock()
 
 
 def load() -> None:
     """Compile the library, or read it from the disk, where that can be done; it takes some seconds the first time."""
-    if not _libraries:
-        _libraries.append(compiled() if possible() else None)
+    with _lock:
+        if not _libraries:
+            _libraries.append(compiled() if possible() else None)
 
 
 def library() -> Any:
@@ -143,7 +146,8 @@ def compiled() -> Any:
             function = getattr(found, name)
             function.argtypes = [ctypes.c_void_p] * places + [ctypes.c_int64] * sizes
             function.restype = None
-        left, right = torch.linspace(-1, 1, 35).sin().reshape(5, 7), torch.linspace(-2, 2, 490).cos().reshape(7, 70)
+        left, right = (torch.linspace(-2, 2, 7 * count, device="cpu").sin() for count in (5, 70))
+        left, right = left.reshape(5, 7), right.reshape(7, 70)
         torch.testing.assert_close(Panels(right, found).multiply(left), left @ right)
     except Exception:  # a compiler may fail in any way, and none is needed
         return None
@@ -172,12 +176,14 @@ class Panels:
 
         Args:
             left: A, in float32.
-            out: [M, N] in float32, with rows in one piece; a new tensor if it is None.
+            out: [M, N] in float32; a new tensor if it is None.
             add: whether to add to what is there.
         """
         left = left if in_rows(left) else left.contiguous()
         if out is None:
             out = left.new_empty(len(left), self.shape[1])
+        elif not in_rows(out):
+            return out.copy_(self.multiply(left, out.contiguous() if add else None, add=add))
         places = (left.data_ptr(), self.numbers.data_ptr(), out.data_ptr())
         self.library.multiply(*places, *self.sizes(left, out, add=add), torch.get_num_threads())
         return out

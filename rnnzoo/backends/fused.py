@@ -115,8 +115,8 @@ class FusedFunction(torch.autograd.Function):
         """
         if torch.is_grad_enabled():
             raise RuntimeError(
-                "the fused backend cannot be differentiated twice: choose backend 'reference', "
-                "or do not use create_graph=True"
+                "the fused backend cannot be differentiated twice: choose backend 'reference', or 'native' where torch "
+                "has a kernel for the cell, or do not use create_graph=True"
             )
         job: Job = ctx.job
         wanted: bool = ctx.needs_input_grad[1]

@@ -241,17 +241,17 @@ def bind(kernel: Kernel, mark: Any, tensors: Sequence[Tensor]) -> Kernel:
     mode = os.environ.get("RNNZOO_COMPILE", "")
     if mode == "0":
         return kernel
-    program = (mark, tuple((value.dtype, value.device) for value in tensors), torch.get_num_threads())
-    key = (program, tuple((value.shape, value.stride()) for value in tensors))  # compiled code checks both
+    code = (mark, tuple((value.dtype, value.device) for value in tensors), torch.get_num_threads())
+    key = (code, tuple((value.shape, value.stride()) for value in tensors))  # compiled code checks both
     if key in _compiled:
         return _compiled[key]
     if tensors[0].is_cuda and torch.cuda.is_current_stream_capturing():  # nothing can be compiled while it is recorded
         return kernel
     _seen[key] += 1
     often = _seen[key] >= COMPILE_AFTER or _hurry.get()
-    if mode != "1" and (not often or _shapes[program] >= MOST_SHAPES):
+    if mode != "1" and (not often or _shapes[code] >= MOST_SHAPES):
         return kernel
-    _shapes[program] += 1
+    _shapes[code] += 1
     _compiled[key] = compile_kernel(kernel, tensors)
     return _compiled[key]
 
@@ -280,18 +280,14 @@ def compile_kernel(kernel: Kernel, tensors: Sequence[Tensor]) -> Kernel:
     from torch.fx.experimental.proxy_tensor import make_fx
 
     try:
-        apart, plain, fast, third = ([value.clone() for value in drawn(tensors)] for _ in range(4))
+        plain, fast = drawn(tensors), drawn(tensors)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what torch says of its own parts
-            graph = make_fx(kernel, decomposition_table=decompositions(tensors))(*apart)
-            found: Any = torch._inductor.compile(graph, [value.clone() for value in apart])
+            graph = make_fx(kernel, decomposition_table=decompositions(tensors))(*drawn(tensors))
+            code: Any = torch._inductor.compile(graph, [*drawn(tensors)])
+            found = Compiled(code, plain)
         kernel(*plain)
-        found = Compiled(found)
-        if fast[0].device.type == "cpu":
-            cpp.load()
-            found.record(fast)
-        else:
-            found(*fast)
+        found(*fast)
         check(fast, plain)
     except Exception as error:  # a compiler may fail in any way, and none is needed
         if not _failures:
@@ -303,32 +299,42 @@ def compile_kernel(kernel: Kernel, tensors: Sequence[Tensor]) -> Kernel:
             )
         _failures.append(str(error))
         return kernel
-    if found.parts is not None and not same_in_cpp(found, third, plain):
-        found.parts = None
-    compiled: Kernel = found
-    return compiled
+    if tensors[0].device.type == "cpu":
+        cpp.load()
+        if cpp.library() is not None and not callable_from_cpp(found, kernel, tensors):
+            found.parts = None
+    return found
 
 
-def drawn(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Return tensors like these to try a kernel on, with random numbers, for some of these hold none yet."""
-    generator = torch.Generator().manual_seed(0)
-
-    def draw(like: Tensor) -> Tensor:
-        numbers = torch.rand(like.shape, generator=generator, dtype=torch.float64) + 0.1  # as `examine` draws them
-        return torch.empty_like(like).copy_(numbers)
-
-    return [draw(each) if each.is_floating_point() else each.detach().clone() for each in tensors]
-
-
-def same_in_cpp(kernel: Compiled, tensors: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
-    """Return whether a kernel called from C++ makes `expected` of `given`."""
+def callable_from_cpp(compiled: Compiled, kernel: Kernel, tensors: Sequence[Tensor]) -> bool:
+    """Find out what a kernel calls in C++; return whether that alone, on other numbers, does the same."""
     try:
-        if not program.run_in_cpp([program.Call(kernel, tensors)], 1):
+        compiled.record(drawn(tensors))
+        ours, theirs = drawn(tensors, seed=1), drawn(tensors, seed=1)
+        if not program.run_in_cpp([program.Call(compiled, ours, on_trial=True)], 1):
             return False
-        check(tensors, expected)
-    except AssertionError:
+        kernel(*theirs)
+        check(ours, theirs)
+    except Exception:  # torch's compiled code may look otherwise one day; Python can call it still
         return False
     return True
+
+
+def drawn(tensors: Sequence[Tensor], seed: int = 0) -> list[Tensor]:
+    """Return tensors like these to try a kernel on, with random numbers, for some of these hold none yet.
+
+    They share no memory, and lie in it as these do, which compiled code trusts.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(like: Tensor) -> Tensor:
+        if not like.is_floating_point():
+            return like.detach().clone()
+        size = 1 + sum((count - 1) * stride for count, stride in zip(like.shape, like.stride(), strict=True))
+        numbers = torch.rand(size if like.numel() else 0, generator=generator, dtype=torch.float64, device="cpu") + 0.1
+        return numbers.to(like.device, like.dtype).as_strided(like.shape, like.stride())  # as `examine` draws them
+
+    return [draw(each) for each in tensors]
 
 
 def check(found: Sequence[Tensor], expected: Sequence[Tensor]) -> None:

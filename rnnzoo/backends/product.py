@@ -107,11 +107,12 @@ class Product:
     def put(self, operand: Tensor, out: Tensor, *, back: bool = False, add: bool = False) -> None:
         """Write a Wᵀ [B, P] of an operand a [B, K], or going back g W [B, K] of g [B, P], to `out`, or add it."""
         operand = operand.to(self.weight.dtype)
-        matrix = self.matrix(back=back)
         if out.dtype != operand.dtype:
             found = torch.mm(operand, self.weight if back else self.weight.t())
             out.copy_(out + found if add else found)
-        elif isinstance(matrix, Panels):
+            return
+        matrix = self.matrix(back=back)
+        if isinstance(matrix, Panels):
             matrix.multiply(operand, out, add=add)
         elif add:
             out.addmm_(operand, matrix)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from rnnzoo.backends import cpp
-from rnnzoo.backends.compiled import Compiled, Kernel
+from rnnzoo.backends.compiled import Compiled, Kernel, layout
 from rnnzoo.backends.product import Product
 
 
@@ -73,6 +73,7 @@ class Call(NamedTuple):
 
     kernel: Kernel
     places: Sequence[Place]
+    on_trial: bool = False
 
     def each(self, steps: int) -> Iterator[None]:
         """Call it, at each step."""
@@ -84,9 +85,14 @@ class Call(NamedTuple):
         """Return the numbers that C++ reads, or None if it cannot be called from there; rooms are memory it needs."""
         if not isinstance(self.kernel, Compiled) or self.kernel.parts is None:
             return None
-        scratch = [torch.empty(size, dtype=torch.uint8) for size in self.kernel.scratch]
+        if [layout(first(place)) for place in self.places] != self.kernel.layouts:
+            return None
+        scratch = [torch.empty(size, dtype=torch.uint8, device="cpu") for size in self.kernel.scratch]
+        if self.on_trial:
+            for each in scratch:
+                each.fill_(255)  # not a number: what nothing has written is not taken for a result
         rooms += scratch
-        addresses = [address(place) for place in (*self.places, *scratch)]
+        addresses = [address(place) for place in (*self.places, *scratch, *self.kernel.constants)]
         numbers: list[int] = []
         for function, places in self.kernel.parts:
             numbers += [function, len(places), *[0] * 6]
@@ -134,7 +140,10 @@ def run(calls: Sequence[Call | Multiply], steps: int) -> None:
 
 
 def run_in_cpp(calls: Sequence[Call | Multiply], steps: int) -> bool:
-    """Run a program in C++ if all of its calls can be made from there; return whether it was."""
+    """Run a program in C++ if all of its calls can be made from there; return whether it was.
+
+    Products can where their weight is laid out for it, in float32 for at least `product.FEW` steps.
+    """
     rooms: list[Tensor] = []
     numbers: list[int] = []
     for call in calls:

@@ -10,6 +10,7 @@ from torch import Tensor
 from rnnzoo.backends import BACKENDS, cpp, fused, native, scan
 from rnnzoo.backends.base import Backend
 from rnnzoo.backends.kernels import can_compile
+from rnnzoo.backends.product import transformed
 from rnnzoo.cells.base import Cell
 from rnnzoo.cells.gru import GRUCell
 from rnnzoo.cells.lstm import LSTMCell
@@ -24,10 +25,8 @@ class Choice(NamedTuple):
     reason: str
 
 
-WIDE = (
-    8192  # numbers in a state, B · H, from which compiled kernels soon make up for compiling, and plain ones are fast
-)
-LARGE = 384  # units from which an LSTM is trained faster by them
+WIDE = 8192  # numbers in a state, B · H, from which compiling is soon made up for, and even plain kernels are fast
+LARGE = 512  # units from which an LSTM is trained faster by compiled kernels
 REFUSALS = {"native": native.refusal, "fused": fused.refusal, "scan": scan.refusal}
 
 
@@ -80,8 +79,9 @@ def faster_fused(cell: Cell) -> str:
     """Return why a cell that torch has a kernel for is faster by compiled ones on a CPU, or an empty string."""
     if isinstance(cell, GRUCell):
         return "torch has no fast GRU for CPUs: compiled kernels take 0.4 to 0.7 of its time here"
-    if not torch.is_grad_enabled() or not cpp.possible():
-        return ""
+    narrow = next(cell.parameters()).dtype != torch.float32 or torch.is_autocast_enabled("cpu")
+    if narrow or transformed() or not torch.is_grad_enabled() or not cpp.possible():
+        return ""  # programs in C++ are for float32, and native is what torch can transform
     if not isinstance(cell, LSTMCell):
         return "compiled kernels train it in 0.6 to 0.8 of the time of torch's own"
     return "compiled kernels train it in 0.7 to 0.9 of the time of torch's own" if cell.hidden_size >= LARGE else ""

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from rnnzoo.backends import cpp, kernels, program
+from rnnzoo.backends import cpp, fused, kernels, program, reference
 from rnnzoo.backends.compiled import Compiled
 from rnnzoo.backends.cpp import Panels
 from rnnzoo.backends.product import Product
 from rnnzoo.backends.program import Call, Multiply, Series, run
+from rnnzoo.cells import make_cell
+from rnnzoo.cells.base import Cell, GatedCell, HiddenState
+from rnnzoo.cells.wrappers import RecurrentDropout
+from rnnzoo.state import State, flatten, unflatten
 
 
 @pytest.fixture(autouse=True)
@@ -160,8 +165,9 @@ def test_a_kernel_whose_functions_are_not_found_out_is_called_from_python() -> N
     """Tensors in one piece of memory cannot be told apart, and too many are more than C++ can hand over."""
     kernel = compiled(torch.randn(3, 8), torch.empty(3, 8))
     room = torch.zeros(2, 3, 8)
-    kernel.record([room[0], room[1]])
-    assert kernel.parts is None
+    again = Compiled(kernel.kernel, [room[0], room[1]])
+    again.record([room[0], room[1]])
+    assert again.parts is None
 
     def several(*tensors: Tensor) -> None:
         for each in tensors:
@@ -187,6 +193,99 @@ def test_wrong_numbers_in_cpp_are_noticed(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(Compiled, "record", mistaken)
     kernel = compiled(torch.randn(3, 9), torch.empty(3, 9))
     assert kernel.parts is None
+
+
+def test_operations_that_are_not_in_cpp_are_noticed() -> None:
+    """What torch's own library writes into memory of the compiled code is not there when C++ calls the rest."""
+    weight = torch.randn(9, 9)
+
+    def multiplied(source: Tensor, matrix: Tensor, target: Tensor) -> None:
+        target.copy_(torch.mm(source.sin(), matrix).cos())
+
+    tensors = torch.randn(3, 9), weight, torch.empty(3, 9)
+    kernel = kernels.compile_kernel(multiplied, tensors)
+    assert isinstance(kernel, Compiled)
+    assert kernel.parts is None
+    run([Call(kernel, tensors)], 1)
+    torch.testing.assert_close(tensors[2], torch.mm(tensors[0].sin(), weight).cos(), rtol=1e-4, atol=1e-4)
+
+
+def test_compiled_code_that_cannot_be_watched_is_called_from_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch's modules may look otherwise one day; nothing else is given up for that."""
+
+    def missing() -> None:
+        raise AttributeError("modules")
+
+    monkeypatch.setattr("rnnzoo.backends.compiled.modules", missing)
+    failures = list(kernels._failures)
+    kernel = compiled(torch.randn(3, 10), torch.empty(3, 10))
+    assert kernel.parts is None
+    assert kernels._failures == failures
+
+
+def test_other_strides_than_those_compiled_for_are_left_to_python() -> None:
+    """C++ would read beside the numbers."""
+    kernel = compiled(torch.randn(3, 8), torch.empty(3, 8))
+    target = torch.zeros(3, 8)
+    for source in (torch.randn(3, 16)[:, ::2], torch.randn(1, 8).expand(3, 8), torch.randn(3, 8).double()):
+        assert not program.run_in_cpp([Call(kernel, [source, target])], 1)
+    assert program.run_in_cpp([Call(kernel, [torch.randn(3, 8), target])], 1)
+
+
+class Shifted(GatedCell):
+    """A cell with a buffer, and with a mean for which its compiled code needs memory."""
+
+    gate_count = 1
+
+    def __init__(self, *, input_size: int, hidden_size: int) -> None:
+        super().__init__(input_size=input_size, hidden_size=hidden_size)
+        self.register_buffer("shift", torch.zeros(hidden_size))
+
+    def gates(self, projected: Tensor, recurrent: Tensor, state: HiddenState) -> tuple[Tensor, HiddenState]:
+        hidden = torch.tanh(F.layer_norm(projected + recurrent * projected.sigmoid(), [self.hidden_size]) + self.shift)
+        return hidden, HiddenState(hidden)
+
+
+def assert_as_reference(cell: Cell, inputs: Tensor, state: State) -> None:
+    """Check outputs and gradients."""
+    found = []
+    for run_with in (fused.run, reference.run):
+        outputs, _ = run_with(cell, inputs, None, state)
+        found.append([outputs, *torch.autograd.grad(outputs.square().sum(), [inputs, *cell.parameters()])])
+    torch.testing.assert_close(*found, rtol=1e-3, atol=1e-3)
+
+
+def test_constants_of_a_cell_are_read_where_they_are() -> None:
+    """A buffer is no scratch: its numbers count, also those that are written there later."""
+    cell = Shifted(input_size=5, hidden_size=16)
+    inputs = torch.randn(8, 7, 5, requires_grad=True)
+    for value in (0.0, 0.7):
+        cell.shift.fill_(value)
+        assert_as_reference(cell, inputs, cell.initial_state(8))
+
+
+def test_parameters_and_masks_lie_anyhow() -> None:
+    """Compiled code trusts strides: those of a bias that is a column, and of one mask for all rows."""
+    inputs = torch.randn(6, 7, 5, requires_grad=True)
+    cell = make_cell("lstm", input_size=5, hidden_size=16)
+    cell.bias = torch.nn.Parameter(torch.randn(64, 2)[:, 0])
+    assert_as_reference(cell, inputs, cell.initial_state(6))
+    dropped = RecurrentDropout(make_cell("gru", input_size=5, hidden_size=16), dropout=0.5)
+    state = dropped.initial_state(6)
+    fields = [each[:1].expand(6, -1) for each in flatten(state)]
+    assert_as_reference(dropped, inputs, unflatten(state, fields))
+    fields = [each.repeat(1, 2)[:, ::2] for each in flatten(state)]
+    assert_as_reference(dropped, inputs, unflatten(state, fields))
+
+
+def test_the_default_device_is_that_of_nothing_here() -> None:
+    """Memory for C++ is made on the processor, whatever device the user's own tensors come to."""
+    cell = Shifted(input_size=5, hidden_size=16)
+    inputs, state = torch.randn(8, 7, 5), cell.initial_state(8)
+    expected, _ = fused.run(cell, inputs, None, state)
+    with torch.device("meta"):
+        found, _ = fused.run(cell, inputs, None, state)
+    torch.testing.assert_close(found, expected)
 
 
 def test_the_library_is_not_used_where_nothing_may_be_compiled(monkeypatch: pytest.MonkeyPatch) -> None:

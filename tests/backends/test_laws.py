@@ -103,11 +103,15 @@ def test_auto_takes_a_backend_that_can_run_the_cell_and_says_why(case):
 @pytest.mark.parametrize(
     ("name", "rows", "size", "able", "expected"),
     [
-        ("lstm", 1, 384, "train in C++", "native"),
+        ("lstm", 1, 512, "train in C++", "native"),
         ("lstm", 4096, 8, "train in C++", "native"),
-        ("lstm", 64, 384, "train in C++", "fused"),
-        ("lstm", 64, 384, "run in C++", "native"),
-        ("lstm", 64, 384, "compile", "native"),
+        ("lstm", 64, 512, "train in C++", "fused"),
+        ("lstm", 64, 511, "train in C++", "native"),
+        ("lstm", 64, 512, "train in C++, narrow", "native"),
+        ("lstm", 64, 512, "train in C++, autocast", "native"),
+        ("lstm", 64, 512, "train in C++, transformed", "native"),
+        ("lstm", 64, 512, "run in C++", "native"),
+        ("lstm", 64, 512, "compile", "native"),
         ("rnn", 1, 8, "train in C++", "native"),
         ("rnn_relu", 4096, 8, "train in C++", "fused"),
         ("rnn", 4096, 8, "run in C++", "native"),
@@ -123,8 +127,10 @@ def test_auto_takes_a_backend_that_can_run_the_cell_and_says_why(case):
 def test_auto_knows_what_is_fast(monkeypatch, name, rows, size, able, expected):
     monkeypatch.setattr(select, "can_compile", lambda device: able != "nothing")
     monkeypatch.setattr(cpp, "possible", lambda: "C++" in able)
-    cell = make_cell(name, input_size=I, hidden_size=size)
-    with torch.set_grad_enabled("train" in able):
+    monkeypatch.setattr(select, "transformed", lambda: "transformed" in able)
+    cell = make_cell(name, input_size=I, hidden_size=size).to(torch.bfloat16 if "narrow" in able else torch.float32)
+    autocast = torch.autocast("cpu", torch.bfloat16, enabled="autocast" in able)
+    with torch.set_grad_enabled("train" in able), autocast:
         assert choose(cell, "auto", torch.zeros(rows, 3, I)).name == expected
 
 
