@@ -26,16 +26,17 @@ class Compiled:
     Args:
         kernel: what calls it from Python, and checks them.
         tensors: some of them.
+        constants: that it reads besides.
     """
 
-    def __init__(self, kernel: Kernel, tensors: Sequence[Tensor]) -> None:
+    def __init__(self, kernel: Kernel, tensors: Sequence[Tensor], constants: Sequence[Tensor] = ()) -> None:
         self.kernel = kernel
+        self.constants = constants
         self.layouts = [layout(each) for each in tensors]
         # What it calls in C++: address of a function, and where the places it takes are: the tensor (of those given,
         # then of scratch, then of constants) and a byte in it. None if that was not found out.
         self.parts: Parts | None = None
         self.scratch: list[int] = []  # bytes of memory that it needs besides
-        self.constants: list[Tensor] = []  # that it reads besides
         self.libraries: list[Any] = []  # of the functions; they live as long as this
 
     def __call__(self, *tensors: Tensor) -> None:
@@ -44,9 +45,11 @@ class Compiled:
 
     def record(self, tensors: Sequence[Tensor]) -> None:
         """Run it, and find out what it calls in C++; the tensors share no memory."""
-        with watched() as (calls, constants):
+        with watched() as calls:
             self.kernel(*tensors)
-        storages = [each.untyped_storage().data_ptr() for each in tensors]
+        storages, constants = (
+            [each.untyped_storage().data_ptr() for each in given] for given in (tensors, self.constants)
+        )
         sizes: dict[int, int] = {}
         for each in chain.from_iterable(places for _, places in calls):
             if each.storage not in storages and each.storage not in constants:
@@ -54,7 +57,7 @@ class Compiled:
         storages += [*sizes, *constants]
         if not calls or 0 in storages or len(set(storages)) < len(storages):
             return
-        self.scratch, self.constants = list(sizes.values()), list(constants.values())
+        self.scratch = list(sizes.values())
         parts: Parts = []
         for function, places in calls:
             library = ctypes.CDLL(function.__self__.__file__)  # type: ignore[attr-defined]
@@ -86,21 +89,17 @@ def memory(tensor: Tensor) -> Memory:
 
 
 @contextmanager
-def watched() -> Iterator[tuple[list[tuple[BuiltinFunctionType, list[Memory]]], dict[int, Tensor]]]:
+def watched() -> Iterator[list[tuple[BuiltinFunctionType, list[Memory]]]]:
     """Write down which functions in C++ this thread calls through torch's compiled code, and with which memory.
 
-    Compiled code finds them by name in its module, where one that writes down stands in meanwhile. Also written down
-    are the constants of these modules, by the addresses of their storages.
+    Compiled code finds them by name in its module, where one that writes down stands in meanwhile.
     """
     calls: list[tuple[BuiltinFunctionType, list[Memory]]] = []
-    constants: dict[int, Tensor] = {}
     thread = get_ident()
 
-    def watch(function: BuiltinFunctionType, module: ModuleType) -> Kernel:
+    def watch(function: BuiltinFunctionType) -> Kernel:
         def call(*arguments: Any) -> None:
             if get_ident() == thread:
-                own = [each for each in vars(module).values() if isinstance(each, Tensor)]
-                constants.update((each.untyped_storage().data_ptr(), each) for each in own)
                 calls.append((function, [memory(each) for each in arguments]))
             function(*arguments)
 
@@ -115,8 +114,8 @@ def watched() -> Iterator[tuple[list[tuple[BuiltinFunctionType, list[Memory]]], 
         ]
         try:
             for module, name, value in replaced:
-                setattr(module, name, watch(value, module))
-            yield calls, constants
+                setattr(module, name, watch(value))
+            yield calls
         finally:
             for module, name, value in replaced:
                 setattr(module, name, value)

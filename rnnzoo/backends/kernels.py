@@ -285,7 +285,8 @@ def compile_kernel(kernel: Kernel, tensors: Sequence[Tensor]) -> Kernel:
             warnings.simplefilter("ignore")  # what torch says of its own parts
             graph = make_fx(kernel, decomposition_table=decompositions(tensors))(*drawn(tensors))
             code: Any = torch._inductor.compile(graph, [*drawn(tensors)])
-            found = Compiled(code, plain)
+            constants = [each for each in vars(graph).values() if isinstance(each, Tensor)]
+            found = Compiled(code, plain, [*constants, *graph.buffers(), *graph.parameters()])
         kernel(*plain)
         found(*fast)
         check(fast, plain)

@@ -255,13 +255,18 @@ def assert_as_reference(cell: Cell, inputs: Tensor, state: State) -> None:
     torch.testing.assert_close(*found, rtol=1e-3, atol=1e-3)
 
 
-def test_constants_of_a_cell_are_read_where_they_are() -> None:
-    """A buffer is no scratch: its numbers count, also those that are written there later."""
+def test_constants_of_a_cell_are_read_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A buffer is no scratch: its numbers count, also those that are written there later, in C++ too."""
+    real = program.run_in_cpp
+    in_cpp: list[bool] = []
+    monkeypatch.setattr(program, "run_in_cpp", lambda *given: in_cpp.append(real(*given)) or in_cpp[-1])
     cell = Shifted(input_size=5, hidden_size=16)
     inputs = torch.randn(8, 7, 5, requires_grad=True)
     for value in (0.0, 0.7):
         cell.shift.fill_(value)
         assert_as_reference(cell, inputs, cell.initial_state(8))
+    assert in_cpp
+    assert all(in_cpp)
 
 
 def test_parameters_and_masks_lie_anyhow() -> None:
