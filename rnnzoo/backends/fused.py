@@ -3,7 +3,7 @@
 What does not need the state is one product for many steps (`Cell.project`), states and products are kept, and the
 backward pass goes once through the steps; the gradient of each weight is one product over many of them. Steps are
 taken in chunks, so that what lies between the products stays in the cache. See `rnnzoo.backends.walk` for the steps,
-and `rnnzoo.backends.kernels` for what happens between the products.
+`rnnzoo.backends.kernels` for what happens between the products, and `rnnzoo.backends.program` for what runs both.
 """
 
 from __future__ import annotations

@@ -234,9 +234,8 @@ def walk_back(job: Job, wanted: bool, *tensors: Tensor) -> list[Tensor]:
             for index in reversed(range(count)):
                 direct = index in slot
                 g_operand = g_extra[slot[index]] if direct else g_operands[job.computed.index(index)]
-                calls.append(
-                    Multiply(layouts[index], ([g_at] if form.additive else g_products)[index], g_operand, back=True)
-                )
+                g_product = g_at if form.additive else g_products[index]
+                calls.append(Multiply(layouts[index], g_product, g_operand, back=True))
                 if not direct:
                     calls.append(job.call(
                         "operand_backward", at, *given.affine[1:], *products[:index], *fields, *given.parameters,
@@ -260,10 +259,10 @@ def walk_back(job: Job, wanted: bool, *tensors: Tensor) -> list[Tensor]:
     return [*([g_source] if wanted and g_source is not None else []), *g_affine, *narrow, *g_first]
 
 
-def history(first: Tensor, steps: int) -> Tensor:
-    """Return room for a field of the state [T + 1, B, ...] that begins with `first` [B, ...]."""
-    room = first.new_empty(steps + 1, *first.shape)
-    room[0] = first
+def history(initial: Tensor, steps: int) -> Tensor:
+    """Return room for a field of the state [T + 1, B, ...] that begins with `initial` [B, ...]."""
+    room = initial.new_empty(steps + 1, *initial.shape)
+    room[0] = initial
     return room
 
 
