@@ -32,6 +32,7 @@ void brgemm(int64_t M, int64_t N, int64_t K, int64_t ld_a, int64_t ld_b, int64_t
 namespace {
 
 constexpr int64_t PANEL = @PANEL@, DEPTH = 1024, HEIGHT = 64, GROUP = 4;
+constexpr int64_t LITTLE = 1 << 14, MANY = 1 << 17;  // numbers, and products of two, up to which one thread is as fast
 using Index = std::make_index_sequence<@MOST@ + 1>;
 using Caller = void (*)(void*, void**);
 
@@ -58,7 +59,7 @@ extern "C" void lay_out(float* to, const float* from, int64_t K, int64_t N, int6
                         int64_t threads) {
     constexpr int64_t PART = 16;
     const int64_t panels = (N + PANEL - 1) / PANEL, parts = (K + PART - 1) / PART;
-    #pragma omp parallel for num_threads(threads)
+    #pragma omp parallel for num_threads(threads) if (K * N > LITTLE)
     for (int64_t place = 0; place < panels * parts; place++) {
         const int64_t first = place / parts * PANEL, width = std::min(PANEL, N - first);
         const int64_t begin = place % parts * PART, end = std::min(begin + PART, K);
@@ -82,7 +83,7 @@ extern "C" void multiply(const float* a, const float* panels, float* c, int64_t 
     const auto tasks = [&] { return columns * ((M + height - 1) / height); };
     while (height > 8 && tasks() < 4 * threads && tasks() % threads) height = (height + 1) / 2;
     const int64_t rows = (M + height - 1) / height;
-    #pragma omp parallel for num_threads(threads) schedule(static)
+    #pragma omp parallel for num_threads(threads) schedule(static) if (M * N * K > MANY)
     for (int64_t place = 0; place < columns * rows; place++) {
         const int64_t group = place / (columns * GROUP), first = group * GROUP, some = std::min(GROUP, rows - first);
         const int64_t rest = place - columns * first, n = rest / some * PANEL, m = (first + rest % some) * height;

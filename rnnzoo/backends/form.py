@@ -137,7 +137,7 @@ def examine(cell: StagedCell, projected_size: int, state: State) -> Form:
     generator = torch.Generator().manual_seed(0)  # its own: nobody's stream of random numbers moves
 
     def draw(*shape: int) -> Tensor:
-        return torch.rand(*shape, generator=generator, dtype=torch.float64).to(first.device, dtype) + 0.1
+        return torch.rand(*shape, generator=generator, dtype=torch.float64, device="cpu").to(first.device, dtype) + 0.1
 
     with unobserved(), torch.autocast(first.device.type, enabled=False):
         fields = [draw(2, *field.shape[1:]).requires_grad_() for field in flatten(state)]
@@ -206,7 +206,7 @@ def is_additive(cell: StagedCell, places: tuple[int | None, ...], projected_size
     generator = torch.Generator().manual_seed(1)
 
     def draw(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(first.device, first.dtype)
+        return torch.randn(*shape, generator=generator, dtype=torch.float64, device="cpu").to(first.device, first.dtype)
 
     for scale in SCALES:
         tried = map_state(lambda field: draw(ROWS, *field.shape[1:]), state)
