@@ -60,7 +60,8 @@ class Compiled:
         self.scratch = list(sizes.values())
         parts: Parts = []
         for function, places in calls:
-            library = ctypes.CDLL(function.__self__.__file__)  # type: ignore[attr-defined]
+            assert isinstance(function.__self__, ModuleType)  # a library of torch's
+            library = ctypes.CDLL(function.__self__.__file__)
             self.libraries.append(library)
             address = ctypes.cast(library.kernel, ctypes.c_void_p).value
             if address is None or len(places) > MOST_PLACES:

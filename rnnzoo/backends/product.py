@@ -132,24 +132,32 @@ class WeightGrad:
         self.dtype = weight.dtype if dtype is None else dtype
         # The transpose is summed where oneDNN makes it: aᵀ g is faster there than gᵀ a.
         self.turned = not followed() and weight.device.type == "cpu" and on_amd() and can_block(self.dtype)
-        shape = weight.shape[::-1] if self.turned else weight.shape
-        self._sum = weight.new_zeros(shape, dtype=wide(weight.dtype))
+        self.weight = weight
+        self._sum: Tensor | None = None
+
+    @property
+    def sum(self) -> Tensor:
+        """The sum so far [P, K], or its transpose; memory for it is made where it is first wanted."""
+        if self._sum is None:
+            shape = self.weight.shape[::-1] if self.turned else self.weight.shape
+            self._sum = self.weight.new_zeros(shape, dtype=wide(self.weight.dtype))
+        return self._sum
 
     def add(self, grads: Tensor, operands: Tensor) -> None:
         """Add gᵀ a for g [..., P] and a [..., K]."""
         left, right = grads.flatten(0, -2).to(self.dtype), operands.flatten(0, -2).to(self.dtype)
         if self.turned:
             left, right = right, left
-        if self.dtype == self._sum.dtype and not prefers_onednn(left.t(), right.t()):
-            self._sum.addmm_(left.t(), right)
+        if self.dtype == self.sum.dtype and not prefers_onednn(left.t(), right.t()):
+            self.sum.addmm_(left.t(), right)
             return
         rows = PART if self.turned else max(1, len(left))
         for a, b in zip(left.split(rows), right.split(rows), strict=True):
-            self._sum += multiply(a.t(), b.t())
+            self.sum.add_(multiply(a.t(), b.t()))
 
     def total(self) -> Tensor:
         """Return the sum [P, K]."""
-        return self._sum.t().contiguous() if self.turned else self._sum
+        return self.sum.t().contiguous() if self.turned else self.sum
 
 
 class Projection:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from matrix_layouts import LAYOUTS, laid_out
 from torch import Tensor
 
 from rnnzoo.backends import cpp, fused, kernels, program, reference
@@ -29,19 +30,6 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.skip("needs a processor with AVX-512")
 
 
-def laid_out(matrix: Tensor, layout: str) -> Tensor:
-    """Return the same numbers in another place in memory."""
-    rows, columns = matrix.shape
-    if layout == "transposed":
-        return matrix.t().contiguous().t()
-    if layout == "part":  # of a larger matrix
-        return torch.nn.functional.pad(matrix, (2, 3, 1, 1))[1:-1, 2:-3]
-    if layout == "every other":
-        return torch.stack([matrix, -matrix], 2).reshape(rows, 2 * columns)[:, ::2]
-    return matrix
-
-
-LAYOUTS = ("contiguous", "transposed", "part", "every other")
 # Rows, depth and columns: one, around a panel and a part of the rows, and more than are added up at once.
 SHAPES = [(1, 1, 1), (3, 5, 63), (64, 17, 64), (65, 16, 65), (7, 1024, 9), (9, 1025, 130), (300, 2100, 3), (513, 2, 70)]
 

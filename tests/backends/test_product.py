@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from matrix_layouts import LAYOUTS, laid_out
 from torch import Tensor, nn
 
 from rnnzoo.backends import product
@@ -28,21 +29,6 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(product, "dense", counted)
     return sizes
-
-
-def laid_out(matrix: Tensor, layout: str) -> Tensor:
-    """Return the same numbers in another place in memory."""
-    rows, columns = matrix.shape
-    if layout == "transposed":
-        return matrix.t().contiguous().t()
-    if layout == "part":  # of a larger matrix
-        return torch.nn.functional.pad(matrix, (2, 3, 1, 1))[1:-1, 2:-3]
-    if layout == "every other":
-        return torch.stack([matrix, -matrix], 2).reshape(rows, 2 * columns)[:, ::2]
-    return matrix
-
-
-LAYOUTS = ("contiguous", "transposed", "part", "every other")
 
 
 @pytest.mark.parametrize("right_layout", LAYOUTS)
