@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-PANEL = 64  # columns
+PROCESSORS = ("AVX2", "AVX512")  # that have small products, as torch names them
+PANEL = 64 if torch.backends.cpu.get_cpu_capability().startswith("AVX512") else 32  # columns, by measurement
 MOST_PLACES = 64  # that a kernel takes
 SOURCE = """
 #include <algorithm>
@@ -132,7 +133,7 @@ def library() -> Any:
 
 def possible() -> bool:
     """Return whether the library may be had: it was not tried in vain, and the processor is one with small products."""
-    return _libraries != [None] and torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    return _libraries != [None] and torch.backends.cpu.get_cpu_capability().startswith(PROCESSORS)
 
 
 def compiled() -> Any:

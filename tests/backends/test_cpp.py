@@ -27,7 +27,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.skip("needs a C++ compiler")
     cpp.load()
     if cpp.library() is None:
-        pytest.skip("needs a processor with AVX-512")
+        pytest.skip("needs a processor with AVX2 or AVX-512")
 
 
 # Rows, depth and columns: one, around a panel and a part of the rows, and more than are added up at once.

@@ -17,7 +17,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Take oneDNN for products of every size, on every processor that has it; return what grows with each of them."""
     if not product.can_block(torch.float32):
         pytest.skip("needs a torch with oneDNN")
-    monkeypatch.setattr(product, "on_amd", lambda: True)
+    monkeypatch.setattr(product, "mkl_is_slow", lambda: True)
     for name in ("MANY", "LEAST_ROWS", "LEAST_COLUMNS"):
         monkeypatch.setattr(product, name, 1)
     monkeypatch.setattr(product, "PART", 5)
@@ -103,7 +103,7 @@ def test_onednn_is_given_nothing_with_gaps(layout: str) -> None:
 def test_small_and_narrow_products_are_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the measured limits, neither a small product nor one with few columns goes to oneDNN."""
     monkeypatch.undo()
-    monkeypatch.setattr(product, "on_amd", lambda: True)
+    monkeypatch.setattr(product, "mkl_is_slow", lambda: True)
     assert product.prefers_onednn(torch.empty(512, 256), torch.empty(1024, 256))
     assert not product.prefers_onednn(torch.empty(32, 16), torch.empty(1024, 16))
     assert not product.prefers_onednn(torch.empty(8192, 2048), torch.empty(17, 2048))
