@@ -89,6 +89,59 @@ class Permutation(torch.autograd.Function):
         return permute_rows(grad, back, order), None, None
 
 
+def take_rows(values: Tensor, index: Tensor) -> Tensor:
+    """Return the rows [N, ...] of `values` [M, ...] at `index` [N], each at most once: no sums go into the gradient.
+
+    >>> take_rows(torch.tensor([5, 6, 7]), torch.tensor([2, 0]))
+    tensor([7, 5])
+    """
+    found: Tensor = Selection.apply(values, index)
+    return found
+
+
+def put_rows(values: Tensor, index: Tensor, count: int) -> Tensor:
+    """Return `count` rows, with those of `values` [N, ...] at `index` [N] and zeros elsewhere.
+
+    >>> put_rows(torch.tensor([7, 5]), torch.tensor([2, 0]), 3)
+    tensor([5, 0, 7])
+    """
+    found: Tensor = Placement.apply(values, index, count)
+    return found
+
+
+class Selection(torch.autograd.Function):
+    """`take_rows`; the gradient is put where the rows were."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, index: Tensor) -> Tensor:
+        """Take."""
+        ctx.save_for_backward(index)
+        ctx.count = len(values)
+        return values.index_select(0, index)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        """Put; this has a gradient in turn."""
+        (index,) = ctx.saved_tensors
+        return put_rows(grad, index, ctx.count), None
+
+
+class Placement(torch.autograd.Function):
+    """`put_rows`; the gradient is taken from where the rows are."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, index: Tensor, count: int) -> Tensor:
+        """Put."""
+        ctx.save_for_backward(index)
+        return values.new_zeros(count, *values.shape[1:]).index_copy_(0, index, values)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        """Take; this has a gradient in turn."""
+        (index,) = ctx.saved_tensors
+        return take_rows(grad, index), None, None
+
+
 def last_valid(outputs: Tensor, lengths: Tensor | None) -> Tensor:
     """Return the last valid step of each row of `outputs` [B, T, O] as [B, O]; zeros for a row of length 0."""
     if outputs.shape[1] == 0:

@@ -95,21 +95,22 @@ extern "C" void multiply(const float* a, const float* panels, float* c, int64_t 
     }
 }
 
-// A program is a list of calls: function (0: the product above), how many places, six sizes of a product; then of each
-// place: address at the first step, bytes from step to step, and, of places that are used in turns, how many and which.
-extern "C" void run(const int64_t* program, int64_t size, int64_t steps, int64_t threads) {
+// A program is a list of calls: function (0: the product above), how many arguments, five sizes of a product besides
+// its rows; then of each argument: address, bytes of a row, and at which rows it begins (0: always at one).
+extern "C" void run(const int64_t* program, const int64_t* counts, int64_t size, int64_t steps, int64_t threads) {
     void* places[@MOST@];
     for (int64_t step = 0; step < steps; step++) {
         for (const int64_t* at = program; at < program + size;) {
             const int64_t* head = at;
-            at += 8;
-            for (int64_t i = 0; i < head[1]; i++, at += 4)
-                places[i] = reinterpret_cast<char*>(at[0]) + at[1] * (at[2] ? (at[3] + step) % at[2] : step);
+            at += 7;
+            for (int64_t i = 0; i < head[1]; i++, at += 3)
+                places[i] = reinterpret_cast<void*>(
+                    at[0] + (at[2] ? at[1] * reinterpret_cast<const int64_t*>(at[2])[step] : 0));
             if (head[0])
                 caller(head[1], Index())(reinterpret_cast<void*>(head[0]), places);
             else
-                multiply(static_cast<float*>(places[0]), static_cast<float*>(places[1]),
-                         static_cast<float*>(places[2]), head[2], head[3], head[4], head[5], head[6], head[7], threads);
+                multiply(static_cast<float*>(places[0]), static_cast<float*>(places[1]), static_cast<float*>(places[2]),
+                         counts[step], head[2], head[3], head[4], head[5], head[6], threads);
         }
     }
 }
@@ -144,7 +145,7 @@ def compiled() -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found = CppCodeCache.load(SOURCE)
-        for name, places, sizes in (("lay_out", 2, 5), ("multiply", 3, 7), ("run", 1, 3)):
+        for name, places, sizes in (("lay_out", 2, 5), ("multiply", 3, 7), ("run", 2, 3)):
             function = getattr(found, name)
             function.argtypes = [ctypes.c_void_p] * places + [ctypes.c_int64] * sizes
             function.restype = None
@@ -187,14 +188,14 @@ class Panels:
         elif not in_rows(out):
             return out.copy_(self.multiply(left, out.contiguous() if add else None, add=add))
         places = (left.data_ptr(), self.numbers.data_ptr(), out.data_ptr())
-        self.library.multiply(*places, *self.sizes(left, out, add=add), torch.get_num_threads())
+        self.library.multiply(*places, len(left), *self.sizes(left, out, add=add), torch.get_num_threads())
         return out
 
     def sizes(self, left: Tensor, out: Tensor, *, add: bool) -> tuple[int, ...]:
-        """Return the sizes of a product as the library wants them."""
+        """Return the sizes of a product, besides its rows, as the library wants them."""
         depth, columns = self.shape
         gaps = (max(left.stride(0), depth), max(out.stride(0), columns))  # of a single row, strides mean nothing
-        return (len(left), columns, depth, *gaps, int(add))
+        return (columns, depth, *gaps, int(add))
 
 
 def in_rows(matrix: Tensor) -> bool:

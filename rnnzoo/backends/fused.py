@@ -20,11 +20,11 @@ from rnnzoo.backends import reference
 from rnnzoo.backends.base import backend
 from rnnzoo.backends.form import Form, affine_projection, examine, signature
 from rnnzoo.backends.graphs import replay
-from rnnzoo.backends.groups import run_in_groups
+from rnnzoo.backends.packing import Packing, pack_rows
 from rnnzoo.backends.product import faster_products
 from rnnzoo.backends.walk import Job, walk, walk_back
 from rnnzoo.cells.base import Cell, StagedCell
-from rnnzoo.lengths import length_mask, zero_padding
+from rnnzoo.lengths import zero_padding
 from rnnzoo.state import State, flatten, unflatten
 
 _forms: dict[Any, Form] = {}
@@ -45,23 +45,22 @@ def run(cell: Cell, inputs: Tensor, lengths: Tensor | None, state: State) -> tup
     assert isinstance(cell, StagedCell)
     if torch.compiler.is_compiling():  # a program that is traced wants plain operations
         return reference.run(cell, inputs, lengths, state)
-    return run_in_groups(partial(run_together, cell), inputs, lengths, state)
+    packing, mask = pack_rows(inputs, lengths)
+    if not packing.counts:  # no row has a step
+        return reference.run(cell, inputs, lengths, state)
+    outputs, final = run_packed(cell, packing, packing.pack(inputs), mask, packing.sort(state))
+    outputs = zero_padding(packing.unpack(outputs), None if mask is None else lengths)  # [B, T, O]
+    return outputs, packing.unsort(final)
 
 
-def run_together(cell: StagedCell, inputs: Tensor, lengths: Tensor | None, state: State) -> tuple[Tensor, State]:
-    """Run all rows at once, whatever their lengths; the padding is zero, and no axis is empty."""
-    steps = inputs.shape[1]
-    mask = None
-    full = steps  # steps at which no row is padding
-    if lengths is not None:
-        full = 0 if lengths.is_cuda else min(steps, int(lengths.min()))  # a GPU is not waited for
-    if lengths is not None and full < steps:
-        mask = length_mask(lengths, steps).t().contiguous()  # [T, B]
-    source = inputs.transpose(0, 1).contiguous()  # [T, B, I]
+def run_packed(
+    cell: StagedCell, packing: Packing, source: Tensor, mask: Tensor | None, state: State
+) -> tuple[Tensor, State]:
+    """Run packed rows: inputs [N, I], a mask [N] of those that are no padding, state → outputs [N, O], final state."""
     affine = affine_projection(cell)
     if affine is None:
         with faster_products():
-            source = cell.project(source).contiguous()  # [T, B, P]
+            source = cell.project(source)  # [N, P]
     mark = signature(cell)
     if mark not in _forms:
         _forms[mark] = examine(cell, source.shape[-1] if affine is None else len(affine[0]), state)
@@ -73,27 +72,26 @@ def run_together(cell: StagedCell, inputs: Tensor, lengths: Tensor | None, state
     own = dict(cell.named_parameters())
     parameters = [own[name] for name in form.parameters]
     cell_type = next(iter(own.values())).dtype
-    fields = [field.to(torch.promote_types(field.dtype, cell_type)) for field in flatten(state)]
-    device = inputs.device.type
+    fields = [field.to(torch.promote_types(field.dtype, cell_type)).contiguous() for field in flatten(state)]
+    device = source.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
     masks = () if mask is None else (mask,)
-    job = Job(cell, form, mark, masked=mask is not None, full=full, dtype=dtype, affine=affine is not None)
+    job = Job(cell, form, mark, packing, masked=mask is not None, dtype=dtype, affine=affine is not None)
     with torch.autocast(device, enabled=False):
         outputs, *final = FusedFunction.apply(
-            job, source, *masks, *(affine or ()), *cell.product_weights(), *parameters, *fields
+            job, source.contiguous(), *masks, *(affine or ()), *cell.product_weights(), *parameters, *fields
         )
-    outputs = zero_padding(outputs.transpose(0, 1), None if mask is None else lengths)  # [B, T, O]
     return outputs, unflatten(form.template, final)
 
 
 class FusedFunction(torch.autograd.Function):
-    """All steps of one run: (job, tensors of `Arguments`) → outputs [T, B, O] and the final state."""
+    """All steps of one run: (job, tensors of `Arguments`) → outputs [N, O] and the final state."""
 
     @staticmethod
     def forward(ctx: Any, job: Job, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Run forward; keep states, products and computed operands."""
         keep = job.differentiable and any(ctx.needs_input_grad)
-        left = iter(replay(partial(walk, job, keep), (job.mark, job.full, "forward", keep), tensors))
+        left = iter(replay(partial(walk, job, keep), (job.mark, *job.packing.shape, "forward", keep), tensors))
         output = job.form.output
         separate = [next(left) for _ in range(output is None)]
         histories = [next(left) for _ in job.moving]
@@ -102,8 +100,8 @@ class FusedFunction(torch.autograd.Function):
             ctx.job = job
         final = list(job.name(tensors).state)
         for place, buffer in zip(job.moving, histories, strict=True):
-            final[place] = buffer[-1].clone()
-        outputs = separate[0] if output is None else histories[job.moving.index(output)][1:]
+            final[place] = job.packing.last(buffer)
+        outputs = separate[0] if output is None else histories[job.moving.index(output)][job.packing.rows :]
         return (outputs, *final)
 
     @staticmethod
@@ -122,7 +120,9 @@ class FusedFunction(torch.autograd.Function):
         wanted: bool = ctx.needs_input_grad[1]
         tensors = (*(g_final[place] for place in job.moving), g_outputs, *ctx.saved_tensors)
         with torch.autocast(g_outputs.device.type, enabled=False):  # as forward, wherever this is called
-            left = iter(replay(partial(walk_back, job, wanted), (job.mark, job.full, "backward", wanted), tensors))
+            left = iter(
+                replay(partial(walk_back, job, wanted), (job.mark, *job.packing.shape, "backward", wanted), tensors)
+            )
         g_source = next(left) if wanted else None
         g_others = [next(left) for _ in range(2 * job.affine + len(job.form.operands) + len(job.form.parameters))]
         g_state: list[Tensor | None] = [None] * len(job.form.constant)

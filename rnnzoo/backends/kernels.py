@@ -9,6 +9,7 @@ compiled one is used only after it gave the numbers of the plain one.
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import warnings
@@ -24,7 +25,7 @@ import torch
 from torch import Tensor
 
 from rnnzoo.backends import cpp, program
-from rnnzoo.backends.compiled import Compiled, Kernel
+from rnnzoo.backends.compiled import TRIED_ROWS, Compiled, Kernel, layouts
 from rnnzoo.backends.form import Form, with_parameters
 from rnnzoo.state import flatten, unflatten
 
@@ -230,19 +231,21 @@ def compiling_now() -> Iterator[None]:
         _hurry.reset(token)
 
 
-def bind(kernel: Kernel, mark: Any, tensors: Sequence[Tensor]) -> Kernel:
+def bind(kernel: Kernel, mark: Any, tensors: Sequence[Tensor], rows: Sequence[bool]) -> Kernel:
     """Return `kernel`, compiled if its shapes have come often enough.
 
     Args:
         kernel: a method of `Kernels`.
         mark: what tells programs apart besides the shapes.
         tensors: as the kernel will get them; they are left alone.
+        rows: for each whether, on a CPU, it may come with any number of rows, as many as all of these; they lie in one
+            piece.
     """
     mode = os.environ.get("RNNZOO_COMPILE", "")
     if mode == "0":
         return kernel
     code = (mark, tuple((value.dtype, value.device) for value in tensors), torch.get_num_threads())
-    key = (code, tuple((value.shape, value.stride()) for value in tensors))  # compiled code checks both
+    key = (code, *layouts(tensors, rows))  # compiled code checks them
     if key in _compiled:
         return _compiled[key]
     if tensors[0].is_cuda and torch.cuda.is_current_stream_capturing():  # nothing can be compiled while it is recorded
@@ -252,7 +255,7 @@ def bind(kernel: Kernel, mark: Any, tensors: Sequence[Tensor]) -> Kernel:
     if mode != "1" and (not often or _shapes[code] >= MOST_SHAPES):
         return kernel
     _shapes[code] += 1
-    _compiled[key] = compile_kernel(kernel, tensors)
+    _compiled[key] = compile_kernel(kernel, tensors, rows)
     return _compiled[key]
 
 
@@ -275,21 +278,27 @@ def tolerance(tensors: Sequence[Tensor]) -> tuple[float, float]:
     return (2e-2, 2e-2) if narrow else (1e-3, 1e-4)
 
 
-def compile_kernel(kernel: Kernel, tensors: Sequence[Tensor]) -> Kernel:
+def compile_kernel(kernel: Kernel, tensors: Sequence[Tensor], rows: Sequence[bool]) -> Kernel:
     """Compile a kernel for the shapes of `tensors`; return the plain one if that cannot be done."""
     from torch.fx.experimental.proxy_tensor import make_fx
 
+    def draw(count: int, seed: int = 0) -> list[Tensor]:
+        return drawn(tensors, rows, count, seed)
+
+    many, few = TRIED_ROWS
     try:
-        plain, fast = drawn(tensors), drawn(tensors)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what torch says of its own parts
-            graph = make_fx(kernel, decomposition_table=decompositions(tensors))(*drawn(tensors))
-            code: Any = torch._inductor.compile(graph, [*drawn(tensors)])
+            examples = of_any_rows(draw(many), rows) if any(rows) else draw(many)
+            graph = make_fx(kernel, decomposition_table=decompositions(tensors))(*examples)
+            code: Any = torch._inductor.compile(graph, list(examples))
             constants = [each for each in vars(graph).values() if isinstance(each, Tensor)]
-            found = Compiled(code, plain, [*constants, *graph.buffers(), *graph.parameters()])
-        kernel(*plain)
-        found(*fast)
-        check(fast, plain)
+            found = Compiled(code, tensors, rows, [*constants, *graph.buffers(), *graph.parameters()])
+        for count in (many, few, 1) if any(rows) else (many,):
+            plain, fast = draw(count), draw(count)
+            kernel(*plain)
+            found(*fast)
+            check(fast, plain)
     except Exception as error:  # a compiler may fail in any way, and none is needed
         if not _failures:
             lines = str(error).strip().splitlines()
@@ -300,42 +309,69 @@ def compile_kernel(kernel: Kernel, tensors: Sequence[Tensor]) -> Kernel:
             )
         _failures.append(str(error))
         return kernel
-    if tensors[0].device.type == "cpu":
+    if any(rows):
         cpp.load()
-        if cpp.library() is not None and not callable_from_cpp(found, kernel, tensors):
+        if cpp.library() is not None and not callable_from_cpp(found, kernel, draw, rows):
             found.parts = None
     return found
 
 
-def callable_from_cpp(compiled: Compiled, kernel: Kernel, tensors: Sequence[Tensor]) -> bool:
-    """Find out what a kernel calls in C++; return whether that alone, on other numbers, does the same."""
+def of_any_rows(tensors: Sequence[Tensor], rows: Sequence[bool]) -> list[Tensor]:
+    """Return tensors without numbers that stand for these, with any number of rows where they may have it."""
+    from torch._dynamo.source import ConstantSource
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
+
+    mode = FakeTensorMode(shape_env=ShapeEnv(), static_shapes=False, allow_non_fake_inputs=True)
+
+    def stand_in(place: int, tensor: Tensor) -> Tensor:
+        kinds = [DimDynamic.STATIC] * tensor.dim()
+        if rows[place]:
+            kinds[0] = DimDynamic.DUCK  # all that have one size now have the same later
+        context: Any = StatelessSymbolicContext(dynamic_sizes=kinds)
+        return mode.from_tensor(tensor, symbolic_context=context, source=ConstantSource(f"tensor_{place}"))
+
+    return [stand_in(place, tensor) for place, tensor in enumerate(tensors)]
+
+
+def callable_from_cpp(
+    compiled: Compiled, kernel: Kernel, draw: Callable[[int, int], list[Tensor]], rows: Sequence[bool]
+) -> bool:
+    """Find out what a kernel calls in C++; return whether that alone, on other numbers and rows, does the same."""
     try:
-        compiled.record(drawn(tensors))
-        ours, theirs = drawn(tensors, seed=1), drawn(tensors, seed=1)
-        if not program.run_in_cpp([program.Call(compiled, ours, on_trial=True)], 1):
-            return False
-        kernel(*theirs)
-        check(ours, theirs)
+        compiled.record(*(draw(count, 0) for count in TRIED_ROWS))
+        for count in (*TRIED_ROWS, 1):
+            ours, theirs = draw(count, 1), draw(count, 1)
+            places = [program.Rows(each) if any_rows else each for each, any_rows in zip(ours, rows, strict=True)]
+            counts = torch.tensor([count], device="cpu")
+            if not program.run_in_cpp([program.Call(compiled, places, on_trial=True)], counts):
+                return False
+            kernel(*theirs)
+            check(ours, theirs)
     except Exception:  # torch's compiled code may look otherwise one day; Python can call it still
         return False
     return True
 
 
-def drawn(tensors: Sequence[Tensor], seed: int = 0) -> list[Tensor]:
+def drawn(tensors: Sequence[Tensor], rows: Sequence[bool], count: int, seed: int = 0) -> list[Tensor]:
     """Return tensors like these to try a kernel on, with random numbers, for some of these hold none yet.
 
-    They share no memory, and lie in it as these do, which compiled code trusts.
+    They share no memory, and lie in it as these do, which compiled code trusts; some have `count` rows.
     """
     generator = torch.Generator().manual_seed(seed)
 
-    def draw(like: Tensor) -> Tensor:
+    def draw(like: Tensor, any_rows: bool) -> Tensor:
+        shape = (count, *like.shape[1:]) if any_rows else like.shape
         if not like.is_floating_point():
+            if any_rows:
+                return torch.randint(0, 2, shape, generator=generator, device="cpu").to(like.device, like.dtype)
             return like.detach().clone()
-        size = 1 + sum((count - 1) * stride for count, stride in zip(like.shape, like.stride(), strict=True))
-        numbers = torch.rand(size if like.numel() else 0, generator=generator, dtype=torch.float64, device="cpu") + 0.1
-        return numbers.to(like.device, like.dtype).as_strided(like.shape, like.stride())  # as `examine` draws them
+        stride = torch.empty(shape, device="meta").stride() if any_rows else like.stride()
+        size = 1 + sum((count - 1) * step for count, step in zip(shape, stride, strict=True))
+        numbers = torch.rand(size if math.prod(shape) else 0, generator=generator, dtype=torch.float64, device="cpu")
+        return (numbers + 0.1).to(like.device, like.dtype).as_strided(shape, stride)  # as `examine` draws them
 
-    return [draw(each) for each in tensors]
+    return [draw(each, any_rows) for each, any_rows in zip(tensors, rows, strict=True)]
 
 
 def check(found: Sequence[Tensor], expected: Sequence[Tensor]) -> None:

@@ -65,6 +65,15 @@ def run_lstm(cell: LSTMCell, inputs: Tensor, lengths: Tensor | None, state: LSTM
     The kernel returns the cell state after the last step of the batch only. One more input, 1 on the padding, with
     weights that shut the input gate and open the forget gate, makes it keep the state of the last valid step.
     """
+    if (
+        torch.is_autocast_enabled("cpu")
+        and inputs.device.type == "cpu"
+        and not multiplies(torch.get_autocast_dtype("cpu"))
+    ):
+        with torch.autocast("cpu", enabled=False):  # torch's LSTM would fail
+            state = LSTMState(*(field.to(cell.bias.dtype) for field in state))
+            outputs, final = run_lstm(cell, inputs.to(cell.bias.dtype), lengths, state)
+        return outputs.to(torch.get_autocast_dtype("cpu")), final
     input_weight: Tensor = cell.input_weight
     ragged = lengths is not None and bool((lengths < inputs.shape[1]).any())
     if ragged:
@@ -79,6 +88,12 @@ def run_lstm(cell: LSTMCell, inputs: Tensor, lengths: Tensor | None, state: LSTM
     outputs, _, cells = torch.lstm(inputs, start, weights, True, 1, 0.0, for_backward(), False, True)
     final = LSTMState(final_hidden(outputs, lengths, state.hidden), cells[0])
     return zero_padding(outputs, lengths if ragged else None), final
+
+
+def multiplies(dtype: torch.dtype) -> bool:
+    """Return whether oneDNN multiplies numbers of a narrow type on this processor."""
+    name = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_mkldnn_fp16_supported"}.get(dtype, "")
+    return bool(getattr(torch.ops.mkldnn, name, lambda: True)())
 
 
 def for_backward() -> bool:

@@ -1,6 +1,7 @@
 """What a backend does at every step, said once: calls of kernels and products, and where they read and write.
 
-The steps are run in C++ where all that they call can be called from there, in Python otherwise.
+The steps are run in C++ where all that they call can be called from there, in Python otherwise. They may have
+different numbers of rows.
 """
 
 from __future__ import annotations
@@ -13,59 +14,44 @@ import torch
 from torch import Tensor
 
 from rnnzoo.backends import cpp
-from rnnzoo.backends.compiled import Compiled, Kernel, layout
+from rnnzoo.backends.compiled import Compiled, Kernel, layouts
 from rnnzoo.backends.product import Product
 
 
-class Series(NamedTuple):
-    """The parts of a buffer [N, ...] that steps read or write one after another.
+class Rows(NamedTuple):
+    """The rows of a buffer [N, ...] that steps read or write: as many as a step has, from some place on.
 
     Args:
         buffer: the buffer.
-        start: the place of the first step.
-        by: from there to the place of the next step: 1 forward, -1 back, 0 for one place that all steps use.
-        turns: with 2, the steps take turns at places 0 and 1.
+        places: where the rows of each step begin, [S] in int64 on the CPU; None is 0 for all.
     """
 
     buffer: Tensor
-    start: int
-    by: int = 1
-    turns: int = 0
+    places: Tensor | None = None
 
-    def views(self, steps: int) -> list[Tensor]:
-        """Return the part of each step."""
-        parts = self.buffer.unbind()
-        places = [self.start + self.by * step for step in range(steps)]
-        return [parts[place % self.turns if self.turns else place] for place in places]
-
-    def first(self) -> Tensor:
-        """Return the part of the first step."""
-        return self.buffer[self.start % self.turns if self.turns else self.start]
-
-    def address(self) -> tuple[int, int, int, int]:
-        """Return the four numbers by which C++ finds the parts."""
-        stride = self.buffer.stride(0) * self.buffer.element_size()
-        if self.turns:
-            return self.buffer.data_ptr(), stride, self.turns, self.start % self.turns
-        return self.buffer.data_ptr() + self.start * stride, self.by * stride, 0, 0
+    def views(self, counts: Sequence[int]) -> list[Tensor]:
+        """Return the rows of each step."""
+        places = [0] * len(counts) if self.places is None else self.places.tolist()
+        if len(set(counts)) == 1 and not any(place % counts[0] for place in places):  # faster than one by one
+            parts = self.buffer.split(counts[0])
+            return [parts[place // counts[0]] for place in places]
+        return [self.buffer.narrow(0, place, count) for place, count in zip(places, counts, strict=True)]
 
 
-Place = Series | Tensor  # a tensor is the same at all steps
+Place = Rows | Tensor  # a tensor is the same at all steps
 
 
-def views(place: Place, steps: int) -> list[Tensor]:
+def views(place: Place, counts: Sequence[int]) -> list[Tensor]:
     """Return the tensor of each step."""
-    return place.views(steps) if isinstance(place, Series) else [place] * steps
+    return place.views(counts) if isinstance(place, Rows) else [place] * len(counts)
 
 
-def first(place: Place) -> Tensor:
-    """Return the tensor of the first step."""
-    return place.first() if isinstance(place, Series) else place
-
-
-def address(place: Place) -> tuple[int, int, int, int]:
-    """Return the four numbers by which C++ finds the tensor of each step."""
-    return place.address() if isinstance(place, Series) else (place.data_ptr(), 0, 0, 0)
+def address(place: Place) -> tuple[int, int, int]:
+    """Return the numbers by which C++ finds the tensor of each step: its place, bytes of a row, a list of rows."""
+    if not isinstance(place, Rows):
+        return place.data_ptr(), 0, 0
+    width = place.buffer.stride(0) * place.buffer.element_size()
+    return place.buffer.data_ptr(), width, 0 if place.places is None else place.places.data_ptr()
 
 
 class Call(NamedTuple):
@@ -75,29 +61,32 @@ class Call(NamedTuple):
     places: Sequence[Place]
     on_trial: bool = False
 
-    def each(self, steps: int) -> Iterator[None]:
+    def each(self, counts: Sequence[int]) -> Iterator[None]:
         """Call it, at each step."""
-        for tensors in zip(*(views(place, steps) for place in self.places), strict=True):
+        for tensors in zip(*(views(place, counts) for place in self.places), strict=True):
             self.kernel(*tensors)
             yield
 
-    def encoded(self, rooms: list[Tensor]) -> list[int] | None:
+    def encoded(self, counts: Tensor, rooms: list[Tensor]) -> list[int] | None:
         """Return the numbers that C++ reads, or None if it cannot be called from there; rooms are memory it needs."""
         if not isinstance(self.kernel, Compiled) or self.kernel.parts is None:
             return None
-        if [layout(first(place)) for place in self.places] != self.kernel.layouts:
+        tensors = [place.buffer if isinstance(place, Rows) else place for place in self.places]
+        rows = [isinstance(place, Rows) for place in self.places]
+        if layouts(tensors, rows) != self.kernel.layouts:
             return None
-        scratch = [torch.empty(size, dtype=torch.uint8, device="cpu") for size in self.kernel.scratch]
+        most = int(counts.max()) if len(counts) else 0
+        scratch = [torch.empty(size.of(most), dtype=torch.uint8, device="cpu") for size in self.kernel.scratch]
         if self.on_trial:
             for each in scratch:
                 each.fill_(255)  # not a number: what nothing has written is not taken for a result
         rooms += scratch
         addresses = [address(place) for place in (*self.places, *scratch, *self.kernel.constants)]
         numbers: list[int] = []
-        for function, places in self.kernel.parts:
-            numbers += [function, len(places), *[0] * 6]
-            for index, offset in places:
-                base, *rest = addresses[index]
+        for function, arguments in self.kernel.parts:
+            numbers += [function, len(arguments), *[0] * 5]
+            for tensor, offset in arguments:
+                base, *rest = (0, 1, counts.data_ptr()) if tensor is None else addresses[tensor]
                 numbers += [base + offset, *rest]
         return numbers
 
@@ -106,20 +95,20 @@ class Multiply(NamedTuple):
     """A product: out [B, P] = a Wᵀ, or, going back, out [B, K] = g W; with `add` it is added to what is there."""
 
     product: Product
-    operand: Place
-    out: Place
+    operand: Rows
+    out: Rows
     back: bool = False
     add: bool = False
 
-    def each(self, steps: int) -> Iterator[None]:
+    def each(self, counts: Sequence[int]) -> Iterator[None]:
         """Multiply, at each step."""
-        for operand, out in zip(views(self.operand, steps), views(self.out, steps), strict=True):
+        for operand, out in zip(self.operand.views(counts), self.out.views(counts), strict=True):
             self.product.put(operand, out, back=self.back, add=self.add)
             yield
 
-    def encoded(self, rooms: list[Tensor]) -> list[int] | None:
+    def encoded(self, counts: Tensor, rooms: list[Tensor]) -> list[int] | None:
         """Return the numbers that C++ reads, or None if it cannot be made there; rooms are memory it needs."""
-        operand, out = first(self.operand), first(self.out)
+        operand, out = self.operand.buffer, self.out.buffer
         matrix = self.product.matrix(back=self.back)
         if not isinstance(matrix, cpp.Panels) or operand.dtype != out.dtype or out.dtype != torch.float32:
             return None
@@ -131,15 +120,21 @@ class Multiply(NamedTuple):
         return [0, 3, *sizes, *(number for place in places for number in place)]
 
 
-def run(calls: Sequence[Call | Multiply], steps: int) -> None:
-    """Do the calls, one after another, at each of some steps."""
-    if cpp.library() is not None and run_in_cpp(calls, steps):
+def run(calls: Sequence[Call | Multiply], counts: Tensor) -> None:
+    """Do the calls, one after another, at each step.
+
+    Args:
+        calls: what happens at a step.
+        counts: rows of each step, [S] in int64 on the CPU.
+    """
+    if cpp.library() is not None and run_in_cpp(calls, counts):
         return
-    for _ in zip(*(call.each(steps) for call in calls), strict=True):
+    rows = counts.tolist()
+    for _ in zip(*(call.each(rows) for call in calls), strict=True):
         pass
 
 
-def run_in_cpp(calls: Sequence[Call | Multiply], steps: int) -> bool:
+def run_in_cpp(calls: Sequence[Call | Multiply], counts: Tensor) -> bool:
     """Run a program in C++ if all of its calls can be made from there; return whether it was.
 
     Products can where their weight is laid out for it, in float32 for at least `product.FEW` steps.
@@ -147,10 +142,11 @@ def run_in_cpp(calls: Sequence[Call | Multiply], steps: int) -> bool:
     rooms: list[Tensor] = []
     numbers: list[int] = []
     for call in calls:
-        encoded = call.encoded(rooms)
+        encoded = call.encoded(counts, rooms)
         if encoded is None:
             return False
         numbers += encoded
     program = (ctypes.c_int64 * len(numbers))(*numbers)
-    cpp.library().run(ctypes.addressof(program), len(numbers), steps, torch.get_num_threads())
+    places = (ctypes.addressof(program), counts.data_ptr())
+    cpp.library().run(*places, len(numbers), len(counts), torch.get_num_threads())
     return True

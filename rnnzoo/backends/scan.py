@@ -145,7 +145,8 @@ class Pieces:
                 return
             key = (name, tensors[0].shape)
             if key not in self.bound:
-                self.bound[key] = bind(piece, (self.mark, name, self.mask is None, self.autocast), tensors)
+                mark = (self.mark, name, self.mask is None, self.autocast)
+                self.bound[key] = bind(piece, mark, tensors, [False] * len(tensors))
             self.bound[key](*tensors)
 
     def casting(self) -> AbstractContextManager[None]:

@@ -1,6 +1,9 @@
 """The steps of the `fused` backend, forward and back: what is multiplied when, and where the numbers are put.
 
-Axes: T steps, S steps of a chunk, B rows, I input, P projected input or product, K what a product multiplies, O output.
+Rows are packed (`rnnzoo.backends.packing`).
+
+Axes: T steps, B rows of the batch, N packed rows of all steps, C of a chunk of steps, I input, P projected input or
+product, K what a product multiplies, O output.
 """
 
 from __future__ import annotations
@@ -16,8 +19,9 @@ from torch import Tensor
 from rnnzoo.backends.compiled import Kernel
 from rnnzoo.backends.form import Form
 from rnnzoo.backends.kernels import Kernels, bind
+from rnnzoo.backends.packing import Packing
 from rnnzoo.backends.product import Product, Projection, WeightGrad
-from rnnzoo.backends.program import Call, Multiply, Place, Series, first, run
+from rnnzoo.backends.program import Call, Multiply, Place, Rows, run
 from rnnzoo.cells.base import StagedCell, wide
 
 CHUNK = 2**21  # numbers of projected input in one chunk of steps on a CPU
@@ -26,8 +30,8 @@ CHUNK = 2**21  # numbers of projected input in one chunk of steps on a CPU
 class Arguments(NamedTuple):
     """The tensors of one run, by their role."""
 
-    source: Tensor  # [T, B, I] inputs of an affine projection, or projected inputs [T, B, P]
-    mask: Sequence[Tensor]  # [T, B] steps that are no padding; empty if all are
+    source: Tensor  # [N, I] inputs of an affine projection, or projected inputs [N, P]
+    mask: Sequence[Tensor]  # [N] rows that are no padding; empty if all are
     affine: Sequence[Tensor]  # W, b; empty if the source is projected
     weights: Sequence[Tensor]
     parameters: Sequence[Tensor]
@@ -41,26 +45,26 @@ class Job:
         cell: the cell, for its code.
         form: what its step is made of.
         mark: its `signature`.
-        masked: whether there are rows that end before the last step.
-        full: steps at which no row is padding.
+        packing: where rows lie.
+        masked: whether there is padding among them.
         dtype: the type of products under autocast, or None.
         affine: whether the projection is part of the run.
     """
 
     def __init__(
-        self, cell: StagedCell, form: Form, mark: Any, *,
-        masked: bool, full: int, dtype: torch.dtype | None, affine: bool,
+        self, cell: StagedCell, form: Form, mark: Any, packing: Packing, *,
+        masked: bool, dtype: torch.dtype | None, affine: bool,
     ) -> None:  # fmt: skip
         self.form = form
-        self.mark = (mark, affine, dtype)
+        self.packing = packing
+        self.mark = (mark, affine, masked, dtype)
         self.masked = masked
-        self.full = full
         self.dtype = dtype
         self.affine = affine
         self.output_size = cell.output_size
         self.differentiable = torch.is_grad_enabled()  # inside the function it is always off
-        self.kernels = {masked: Kernels(cell, form, biased=affine, masked=masked) for masked in (False, True)}
-        self.moving = self.kernels[False].moving
+        self.kernels = Kernels(cell, form, biased=affine, masked=masked)
+        self.moving = self.kernels.moving
         self.computed = [index for index, place in enumerate(form.operands) if place is None]
         self.bound: dict[Any, Kernel] = {}
 
@@ -74,21 +78,17 @@ class Job:
         counts = (self.masked, 2 * self.affine, len(form.operands), len(form.parameters), len(form.constant))
         return Arguments(next(left), *([next(left) for _ in range(count)] for count in counts))
 
-    def parts(self, chunk: range) -> list[tuple[range, bool]]:
-        """Return a chunk in parts, and whether there are rows in them that do not move on."""
-        middle = min(max(self.full, chunk.start), chunk.stop) if self.masked else chunk.stop
-        parts = (range(chunk.start, middle), False), (range(middle, chunk.stop), True)
-        return [part for part in parts if len(part[0])]
-
-    def call(self, name: str, *places: Place, masked: bool = False, index: int | None = None) -> Call:
+    def call(self, name: str, *places: Place, index: int | None = None) -> Call:
         """Return the call of a kernel, compiled where that is worth it; bound anew in each pass, for its shapes."""
-        key = (name, masked, index)
+        key = (name, index)
         kernel = self.bound.get(key)
         if kernel is None:
-            kernel = getattr(self.kernels[masked], name)
+            kernel = getattr(self.kernels, name)
             if index is not None:
                 kernel = partial(kernel, index)
-            kernel = self.bound[key] = bind(kernel, (self.mark, *key), [first(place) for place in places])
+            rows = [isinstance(place, Rows) for place in places]
+            tensors = [place.buffer[: self.packing.rows] if isinstance(place, Rows) else place for place in places]
+            kernel = self.bound[key] = bind(kernel, (self.mark, *key), tensors, rows)
         return Call(kernel, places)
 
     def projected_size(self, given: Arguments) -> int:
@@ -97,20 +97,49 @@ class Job:
 
     def chunks(self, given: Arguments) -> list[range]:
         """Return the steps in parts whose projected input stays in a cache."""
-        steps, rows, _ = given.source.shape
-        size = steps if given.source.is_cuda else max(1, CHUNK // (rows * self.projected_size(given)))
-        return [range(start, min(start + size, steps)) for start in range(0, steps, size)]
+        return self.packing.chunks(None if given.source.is_cuda else CHUNK // self.projected_size(given))
 
     def projection(self, given: Arguments) -> Projection | None:
         """Return what projects the source, or None if it is projected."""
         return Projection(*given.affine, dtype=self.dtype) if self.affine else None
 
-    def projected(self, given: Arguments, steps: range, projection: Projection | None) -> Tensor:
-        """Return the projected inputs of some steps [S, B, P], without their bias; an additive cell may add to them."""
-        part = given.source[steps.start : steps.stop]
+    def projected(self, part: Tensor, projection: Projection | None) -> Tensor:
+        """Return projected inputs [C, P] of a part of the source, without bias; an additive cell may add to them."""
         if projection is not None:
-            return projection.forward(part.flatten(0, 1)).unflatten(0, part.shape[:2])
+            return projection.forward(part)
         return part.clone() if self.form.additive else part
+
+
+class Chunk:
+    """Where the rows of some steps lie.
+
+    Args:
+        packing: where those of all steps do.
+        steps: the steps.
+        back: whether the last step comes first.
+    """
+
+    def __init__(self, packing: Packing, steps: range, *, back: bool) -> None:
+        self.steps = steps
+        self.back = back
+        self.batch = packing.rows
+        self.first, last = packing.starts[steps.start], packing.starts[steps.stop]
+        self.rows = slice(self.first, last)
+        self.counts = self.table(packing.counts)
+        self.at = self.table(packing.starts)  # in all packed rows
+        self.local = self.at - self.first  # in those of this chunk
+        self.before = self.table(packing.befores)  # in the history of a field of the state: before the step
+        self.after = self.table(packing.afters)
+
+    def table(self, numbers: Sequence[int]) -> Tensor:
+        """Return the numbers of these steps."""
+        own = numbers[self.steps.start : self.steps.stop]
+        return torch.tensor(own[::-1] if self.back else own, device="cpu")
+
+    def turns(self, ahead: int) -> Tensor:
+        """Return where steps find their own part of two that they use in turns, or that of the step `ahead`."""
+        turns = [(step + ahead) % 2 * self.batch for step in range(self.steps.stop)]
+        return self.table(turns)
 
 
 def walk(job: Job, keep: bool, *tensors: Tensor) -> list[Tensor]:
@@ -122,49 +151,47 @@ def walk(job: Job, keep: bool, *tensors: Tensor) -> list[Tensor]:
         tensors: those of `Arguments`.
 
     Returns:
-        Outputs [T, B, O], unless a field of the state is the output; moving fields [T + 1, B, ...]; computed operands
-        [T, B, K]; if `keep`, by chunk the projected inputs [S, B, P], to which an additive cell has added its products,
-        and the products of other cells.
+        Outputs [N, O], unless a field of the state is the output; moving fields [B + N, ...]; computed operands [N, K];
+        if `keep`, by chunk the projected inputs [C, P], to which an additive cell has added its products, and the
+        products of other cells.
     """
     given = job.name(tensors)
     form, state, bias = job.form, given.state, given.affine[1:]
-    steps, rows, _ = given.source.shape
-    layouts = [Product(weight, times=steps, dtype=job.dtype) for weight in given.weights]
+    total, rows = len(given.source), job.packing.rows
+    layouts = [Product(weight, times=len(job.packing.counts), dtype=job.dtype) for weight in given.weights]
     projection = job.projection(given)
-    histories = [history(state[place], steps) for place in job.moving]  # [T + 1, B, ...] each
-    operands = [state[0].new_empty(steps, rows, given.weights[index].shape[1]) for index in job.computed]
-    separate = [] if form.output is not None else [state[0].new_empty(steps, rows, job.output_size)]
+    histories = [history(state[place], total) for place in job.moving]
+    operands = [state[0].new_empty(total, given.weights[index].shape[1]) for index in job.computed]
+    separate = [] if form.output is not None else [state[0].new_empty(total, job.output_size)]
     kept: list[list[Tensor]] = [[] for _ in (given.source, *layouts)]
-    for chunk in job.chunks(given):
+    for steps in job.chunks(given):
+        chunk = Chunk(job.packing, steps, back=False)
         # What is kept lies in rooms of one chunk, for memory of all steps would be asked of the system, and its pages
         # made, in each run.
-        block = job.projected(given, chunk, projection)
-        size = len(chunk) if keep else 1
-        sums = [] if form.additive else [each.weight.new_empty(size, rows, len(each.weight)) for each in layouts]
+        block = job.projected(given.source[chunk.rows], projection)
+        size = len(block) if keep else rows
+        sums = [] if form.additive else [each.weight.new_empty(size, len(each.weight)) for each in layouts]
         if keep:
             for rooms, room in zip(kept, (block, *sums), strict=False):
                 rooms.append(room)
-        for part, masked in job.parts(chunk):
-            local = part.start - chunk.start
-            at = Series(block, local)
-            fields = fields_at(job, given, histories, part.start)
-            products = [Series(each, local * keep, int(keep)) for each in sums]
-            places = operand_places(job, operands, fields, part.start)
-            calls: list[Call | Multiply] = []
-            for index, layout in enumerate(layouts):
-                if form.operands[index] is None:
-                    before = (at, *bias, *products[:index], *fields, *given.parameters)
-                    calls.append(job.call("operand", *before, places[index], index=index))
-                out = at if form.additive else products[index]
-                calls.append(Multiply(layout, places[index], out, add=form.additive))
-            valid = [Series(mask, part.start) for mask in given.mask if masked]
-            calls.append(job.call(
-                "forward", at, *bias, *products, *fields, *given.parameters, *valid,
-                *(Series(each, part.start) for each in separate),
-                *(Series(each, part.start + 1) for each in histories),
-                masked=masked,
-            ))  # fmt: skip
-            run(calls, len(part))
+        at = Rows(block, chunk.local)
+        fields = fields_at(job, given, histories, chunk)
+        products = [Rows(each, chunk.local if keep else None) for each in sums]
+        places = operand_places(job, operands, fields, chunk)
+        calls: list[Call | Multiply] = []
+        for index, layout in enumerate(layouts):
+            if form.operands[index] is None:
+                before: tuple[Place, ...] = (at, *bias, *products[:index], *fields, *given.parameters)
+                calls.append(job.call("operand", *before, places[index], index=index))
+            out = at if form.additive else products[index]
+            calls.append(Multiply(layout, places[index], out, add=form.additive))
+        calls.append(job.call(
+            "forward", at, *bias, *products, *fields, *given.parameters,
+            *(Rows(mask, chunk.at) for mask in given.mask),
+            *(Rows(each, chunk.at) for each in separate),
+            *(Rows(each, chunk.after) for each in histories),
+        ))  # fmt: skip
+        run(calls, chunk.counts)
     job.bound.clear()
     return [*separate, *histories, *operands, *chain(*kept[0 if job.affine or form.additive else 1 :])]
 
@@ -188,28 +215,26 @@ def walk_back(job: Job, wanted: bool, *tensors: Tensor) -> list[Tensor]:
     given = job.name_next(left)
     histories = [next(left) for _ in moving]
     operands = [next(left) for _ in job.computed]
-    steps, rows, _ = given.source.shape
-    count = len(given.weights)
-    chunks = job.chunks(given)
+    rows, count = job.packing.rows, len(given.weights)
+    chunks = [Chunk(job.packing, steps, back=True) for steps in job.chunks(given)]
     kept = [[next(left) for _ in chunks] for _ in range(job.affine or form.additive)]
-    kept = kept or [[given.source[chunk.start : chunk.stop] for chunk in chunks]]
+    kept = kept or [[given.source[chunk.rows] for chunk in chunks]]
     kept += [[next(left) for _ in chunks] for _ in range(0 if form.additive else count)]
-    layouts = [Product(weight, times=steps, dtype=job.dtype) for weight in given.weights]
+    layouts = [Product(weight, times=len(job.packing.counts), dtype=job.dtype) for weight in given.weights]
     projection = job.projection(given)
     width = given.source.dtype if job.dtype is None else job.dtype
-    room = (len(chunks[0]), rows, job.projected_size(given))
+    most = max(len(block) for block in kept[0])
     whole = None if job.affine else torch.empty_like(given.source)
-    scratch = given.source.new_empty(room, dtype=width) if whole is None else None
-    sums = [] if form.additive else [given.state[0].new_empty(room[0], rows, len(w)) for w in given.weights]
+    scratch = given.source.new_empty(most, job.projected_size(given), dtype=width) if whole is None else None
+    sums = [] if form.additive else [given.state[0].new_empty(most, len(weight)) for weight in given.weights]
     g_source = torch.empty_like(given.source) if whole is None and wanted else whole
     # These are sums over the steps.
     g_weights = [WeightGrad(weight, dtype=job.dtype) for weight in given.weights]
     g_parameters = [torch.zeros_like(value, dtype=wide(value.dtype)) for value in given.parameters]
-    # Steps take turns: one reads the gradients of the fields after it where the next one writes those before it.
-    g_fields = [value.new_empty(2, *value.shape) for value in g_final]
-    for buffer, value in zip(g_fields, g_final, strict=True):
-        buffer[steps % 2] = value
-    extra_places = job.kernels[False].extra_places
+    # Steps take turns: one reads the gradients of the fields after it where the next one writes those before it. Rows
+    # that have not begun, for they end earlier, find the gradient of their last state in both.
+    g_fields = [torch.cat([value, value]) for value in g_final]  # [2 B, ...]
+    extra_places = job.kernels.extra_places
     slot = {index: rank for rank, index in enumerate(i for i in range(count) if form.operands[i] is not None)}
     g_extra = [  # of the type that products have: compiled kernels trust it
         torch.zeros_like(g_final[place], dtype=layouts[index].weight.dtype, memory_format=torch.contiguous_format)
@@ -218,38 +243,38 @@ def walk_back(job: Job, wanted: bool, *tensors: Tensor) -> list[Tensor]:
     g_operands = [given.state[0].new_empty(rows, given.weights[index].shape[1]) for index in job.computed]
     g_outputs = g_outputs.contiguous()
     for number, chunk in reversed(list(enumerate(chunks))):
-        g_block = whole[chunk.start : chunk.stop] if whole is not None else scratch[: len(chunk)]  # type: ignore[index]
-        for part, masked in reversed(job.parts(chunk)):
-            last, local = part.stop - 1, part.stop - 1 - chunk.start
-            at, *products = (Series(rooms[number], local, -1) for rooms in kept)
-            fields = fields_at(job, given, histories, last, -1)
-            valid = [Series(mask, last, -1) for mask in given.mask if masked]
-            g_at, *g_products = (Series(buffer, local, -1) for buffer in (g_block, *sums))
-            g_before = [Series(buffer, last, -1, turns=2) for buffer in g_fields]
-            calls: list[Call | Multiply] = [job.call(
-                "backward", at, *given.affine[1:], *products, *fields, *given.parameters, *valid,
-                Series(g_outputs, last, -1), *(each._replace(start=last + 1) for each in g_before), *g_extra,
-                g_at, *g_products, *g_before, *g_parameters, masked=masked,
-            )]  # fmt: skip
-            for index in reversed(range(count)):
-                direct = index in slot
-                g_operand = g_extra[slot[index]] if direct else g_operands[job.computed.index(index)]
-                g_product = g_at if form.additive else g_products[index]
-                calls.append(Multiply(layouts[index], g_product, g_operand, back=True))
-                if not direct:
-                    calls.append(job.call(
-                        "operand_backward", at, *given.affine[1:], *products[:index], *fields, *given.parameters,
-                        g_operand, g_at, *g_products[:index], *g_before, *g_parameters, index=index,
-                    ))  # fmt: skip
-            run(calls, len(part))
+        g_block = whole[chunk.rows] if whole is not None else scratch[: len(kept[0][number])]  # type: ignore[index]
+        at, *products = (Rows(rooms[number], chunk.local) for rooms in kept)
+        fields = fields_at(job, given, histories, chunk)
+        g_at, *g_products = (Rows(buffer, chunk.local) for buffer in (g_block, *sums))
+        g_before, g_after = ([Rows(buffer, chunk.turns(ahead)) for buffer in g_fields] for ahead in (0, 1))
+        calls: list[Call | Multiply] = [job.call(
+            "backward", at, *given.affine[1:], *products, *fields, *given.parameters,
+            *(Rows(mask, chunk.at) for mask in given.mask), Rows(g_outputs, chunk.at), *g_after, *map(Rows, g_extra),
+            g_at, *g_products, *g_before, *g_parameters,
+        )]  # fmt: skip
+        for index in reversed(range(count)):
+            direct = index in slot
+            g_operand = Rows(g_extra[slot[index]] if direct else g_operands[job.computed.index(index)])
+            g_product = g_at if form.additive else g_products[index]
+            calls.append(Multiply(layouts[index], g_product, g_operand, back=True))
+            if not direct:
+                calls.append(job.call(
+                    "operand_backward", at, *given.affine[1:], *products[:index], *fields, *given.parameters,
+                    g_operand, g_at, *g_products[:index], *g_before, *g_parameters, index=index,
+                ))  # fmt: skip
+        run(calls, chunk.counts)
         for index, buffer in enumerate([g_block] if form.additive else sums):
             place = form.operands[index]
-            multiplied = operands[job.computed.index(index)] if place is None else histories[moving.index(place)]
-            g_weights[index].add(buffer[: len(chunk)], multiplied[chunk.start : chunk.stop])
+            if place is None:
+                multiplied = operands[job.computed.index(index)][chunk.rows]
+            else:
+                multiplied = job.packing.before(histories[moving.index(place)], chunk.steps)
+            g_weights[index].add(buffer[: len(multiplied)], multiplied)
         if projection is not None:
-            g_part = g_source[chunk.start : chunk.stop].flatten(0, 1) if wanted and g_source is not None else None
-            projection.backward(g_block.flatten(0, 1), given.source[chunk.start : chunk.stop].flatten(0, 1), g_part)
-    g_first = [each[0] for each in g_fields]
+            g_part = g_source[chunk.rows] if wanted and g_source is not None else None
+            projection.backward(g_block, given.source[chunk.rows], g_part)
+    g_first = [each[:rows] for each in g_fields]
     for place, extra in zip(extra_places, g_extra, strict=True):
         g_first[place] += extra
     job.bound.clear()
@@ -259,22 +284,22 @@ def walk_back(job: Job, wanted: bool, *tensors: Tensor) -> list[Tensor]:
     return [*([g_source] if wanted and g_source is not None else []), *g_affine, *narrow, *g_first]
 
 
-def history(initial: Tensor, steps: int) -> Tensor:
-    """Return room for a field of the state [T + 1, B, ...] that begins with `initial` [B, ...]."""
-    room = initial.new_empty(steps + 1, *initial.shape)
-    room[0] = initial
+def history(initial: Tensor, total: int) -> Tensor:
+    """Return room for a field of the state [B + N, ...] that begins with `initial` [B, ...]."""
+    room = initial.new_empty(len(initial) + total, *initial.shape[1:])
+    room[: len(initial)] = initial
     return room
 
 
-def fields_at(job: Job, given: Arguments, histories: Sequence[Tensor], start: int, by: int = 1) -> list[Place]:
-    """Return the fields of the state before each step, from the step `start` on."""
-    fields: list[Place] = list(given.state)
+def fields_at(job: Job, given: Arguments, histories: Sequence[Tensor], chunk: Chunk) -> list[Rows]:
+    """Return the fields of the state before each step."""
+    fields = [Rows(field) for field in given.state]
     for place, buffer in zip(job.moving, histories, strict=True):
-        fields[place] = Series(buffer, start, by)
+        fields[place] = Rows(buffer, chunk.before)
     return fields
 
 
-def operand_places(job: Job, operands: Sequence[Tensor], fields: Sequence[Place], start: int) -> list[Place]:
+def operand_places(job: Job, operands: Sequence[Tensor], fields: Sequence[Rows], chunk: Chunk) -> list[Rows]:
     """Return for each product what it multiplies at each step: a field of the state, or room for what is computed."""
     rooms = iter(operands)
-    return [Series(next(rooms), start) if place is None else fields[place] for place in job.form.operands]
+    return [Rows(next(rooms), chunk.at) if place is None else fields[place] for place in job.form.operands]

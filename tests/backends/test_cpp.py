@@ -8,11 +8,12 @@ import torch.nn.functional as F
 from matrix_layouts import LAYOUTS, laid_out
 from torch import Tensor
 
+from rnnzoo.backends import compiled as compiled_for
 from rnnzoo.backends import cpp, fused, kernels, program, reference
-from rnnzoo.backends.compiled import Compiled
+from rnnzoo.backends.compiled import Argument, Compiled
 from rnnzoo.backends.cpp import Panels
 from rnnzoo.backends.product import Product
-from rnnzoo.backends.program import Call, Multiply, Series, run
+from rnnzoo.backends.program import Call, Multiply, Rows, run
 from rnnzoo.cells import make_cell
 from rnnzoo.cells.base import Cell, GatedCell, HiddenState
 from rnnzoo.cells.wrappers import RecurrentDropout
@@ -68,7 +69,7 @@ def test_repeated_rows() -> None:
     right, target = torch.randn(33, 70), torch.zeros(9, 70)
     for left in (torch.randn(1, 33).expand(9, 33), torch.randn(9, 1).expand(9, 33)):
         torch.testing.assert_close(Panels(right).multiply(left), left @ right, rtol=1e-4, atol=1e-4)
-        run([Multiply(Product(right.t(), times=9, dtype=None), left, target)], 1)
+        run([Multiply(Product(right.t(), times=9, dtype=None), Rows(left), Rows(target))], torch.tensor([9]))
         torch.testing.assert_close(target, left @ right, rtol=1e-4, atol=1e-4)
     same = torch.randn(1, 1).expand(33, 70)
     torch.testing.assert_close(Panels(same).multiply(left), left @ same, rtol=1e-4, atol=1e-4)
@@ -87,74 +88,86 @@ def doubled(source: Tensor, target: Tensor) -> None:
     target.copy_(2 * source + source.mean(1, keepdim=True))
 
 
-def compiled(*tensors: Tensor) -> Compiled:
-    """Return `doubled` as `bind` compiles it."""
-    kernel = kernels.compile_kernel(doubled, tensors)
+def compiled(size: int) -> Compiled:
+    """Return `doubled` as `bind` compiles it for rows of some size."""
+    kernel = kernels.compile_kernel(doubled, [torch.randn(3, size), torch.empty(3, size)], [True, True])
     assert isinstance(kernel, Compiled)
     return kernel
 
 
-def test_a_program_is_the_same_in_cpp_and_in_python(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Steps go forward, back and in turns; kernels and products follow one another; there may be no step."""
-    kernel = compiled(torch.randn(3, 8), torch.empty(3, 8))
-    assert kernel.parts is not None
-    weight, steps = torch.randn(8, 8) / 8, 5
+def calls_in_cpp(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Return a list to which each program adds whether it was run in C++."""
+    made: list[bool] = []
+    real = program.run_in_cpp
+    monkeypatch.setattr(program, "run_in_cpp", lambda *given: made.append(real(*given)) or made[-1])
+    return made
 
-    def results(count: int) -> list[Tensor]:
-        product = Product(weight, times=steps, dtype=None)
-        history, room = torch.ones(steps + 1, 3, 8), torch.zeros(3, 8)
-        turns, last = torch.ones(2, 3, 8), torch.zeros(steps, 3, 8)
+
+@pytest.mark.parametrize("counts", [[3, 3, 3, 3, 3], [3, 3, 2, 1, 1], [2], []], ids=str)
+def test_a_program_is_the_same_in_cpp_and_in_python(monkeypatch: pytest.MonkeyPatch, counts: list[int]) -> None:
+    """Steps go forward, back and in turns, with fewer and fewer rows; there may be no step."""
+    kernel = compiled(8)
+    assert kernel.parts is not None
+    weight = torch.randn(8, 8) / 8
+    rows = torch.tensor(counts, dtype=torch.int64)
+    steps = torch.arange(len(counts))
+
+    def results() -> list[Tensor]:
+        product = Product(weight, times=5, dtype=None)
+        history, room = torch.ones(18, 8), torch.zeros(3, 8)
+        turns, last = torch.ones(6, 8), torch.zeros(15, 8)
         forth = [
-            Multiply(product, Series(history, 0), room),
-            Call(kernel, [room, Series(history, 1)]),
+            Multiply(product, Rows(history, 3 * steps), Rows(room)),
+            Call(kernel, [Rows(room), Rows(history, 3 * steps + 3)]),
         ]
-        back = [
-            Call(kernel, [Series(history, steps, -1), Series(turns, 4, -1, turns=2)]),
-            Multiply(product, Series(turns, 4, -1, turns=2), Series(last, steps - 1, -1), back=True),
-            Multiply(product, Series(turns, 5, -1, turns=2), Series(last, steps - 1, -1), back=True, add=True),
+        back = [steps.flip(0) + ahead for ahead in (0, 1)]
+        there, here = (Rows(turns, each % 2 * 3) for each in back)
+        backward = [
+            Call(kernel, [Rows(history, 3 * back[1]), here]),
+            Multiply(product, here, Rows(last, 3 * back[0]), back=True),
+            Multiply(product, there, Rows(last, 3 * back[0]), back=True, add=True),
         ]
-        run(forth, count)
-        run(back, count)
+        run(forth, rows)
+        run(backward, rows.flip(0))
         return [history, turns, last]
 
-    real = program.run_in_cpp
-    made: list[bool] = []
-    for count in (steps, 1, 0):
-        monkeypatch.setattr(program, "run_in_cpp", lambda *given: made.append(real(*given)) or made[-1])
-        ours = results(count)
-        monkeypatch.setattr(program, "run_in_cpp", lambda *given: False)
-        torch.testing.assert_close(ours, results(count))
-    assert made == [True] * 6
+    made = calls_in_cpp(monkeypatch)
+    ours = results()
+    assert made == [True] * 2
+    monkeypatch.setattr(program, "run_in_cpp", lambda *given: False)
+    torch.testing.assert_close(ours, results())
 
 
 def test_what_cannot_be_called_from_cpp_runs_in_python() -> None:
     """A kernel that is not compiled, a weight in float64, and operands with gaps within their rows."""
-    kernel = compiled(torch.randn(3, 8), torch.empty(3, 8))
+    kernel = compiled(8)
     wide = Product(torch.randn(8, 8, dtype=torch.float64), times=9, dtype=None)
     narrow = Product(torch.randn(8, 8), times=9, dtype=None)
     seldom = Product(torch.randn(8, 8), times=1, dtype=None)
-    source, target, gaps = torch.randn(3, 8), torch.zeros(3, 8), torch.randn(3, 16)[:, ::2]
-    assert program.run_in_cpp([Call(kernel, [source, target]), Multiply(narrow, source, target)], 1)
+    source, target, gaps = Rows(torch.randn(3, 8)), Rows(torch.zeros(3, 8)), Rows(torch.randn(3, 16)[:, ::2])
+    double = [Rows(each.buffer.double()) for each in (source, target)]
+    three = torch.tensor([3])
+    assert program.run_in_cpp([Call(kernel, [source, target]), Multiply(narrow, source, target)], three)
     for call in (
         Call(doubled, [source, target]),
-        Multiply(wide, source.double(), target.double()),
+        Multiply(wide, *double),
         Multiply(seldom, source, target),
         Multiply(narrow, gaps, target),
-        Multiply(narrow, source.double(), target),
+        Multiply(narrow, double[0], target),
     ):
-        target.zero_()
-        assert not program.run_in_cpp([Call(kernel, [source, target]), call], 1)
-        assert not target.any()  # nothing was done before it was found out
-    run([Multiply(narrow, gaps, target)], 1)
-    torch.testing.assert_close(target, gaps @ narrow.weight.t())
+        target.buffer.zero_()
+        assert not program.run_in_cpp([Call(kernel, [source, target]), call], three)
+        assert not target.buffer.any()  # nothing was done before it was found out
+    run([Multiply(narrow, gaps, target)], three)
+    torch.testing.assert_close(target.buffer, gaps.buffer @ narrow.weight.t())
 
 
 def test_a_kernel_whose_functions_are_not_found_out_is_called_from_python() -> None:
     """Tensors in one piece of memory cannot be told apart, and too many are more than C++ can hand over."""
-    kernel = compiled(torch.randn(3, 8), torch.empty(3, 8))
-    room = torch.zeros(2, 3, 8)
-    again = Compiled(kernel.kernel, [room[0], room[1]])
-    again.record([room[0], room[1]])
+    kernel = compiled(8)
+    shared = [torch.zeros(2, count, 8) for count in compiled_for.TRIED_ROWS]
+    again = Compiled(kernel.kernel, [*shared[0]], [True, True])
+    again.record(*([*each] for each in shared))
     assert again.parts is None
 
     def several(*tensors: Tensor) -> None:
@@ -162,10 +175,10 @@ def test_a_kernel_whose_functions_are_not_found_out_is_called_from_python() -> N
             each.add_(1)
 
     tensors = [torch.zeros(2, 3) for _ in range(cpp.MOST_PLACES + 1)]
-    large = kernels.compile_kernel(several, tensors)
+    large = kernels.compile_kernel(several, tensors, [True] * len(tensors))
     assert isinstance(large, Compiled)
     assert large.parts is None or all(len(places) <= cpp.MOST_PLACES for _, places in large.parts)
-    run([Call(large, tensors)], 2)
+    run([Call(large, list(map(Rows, tensors)))], torch.tensor([2, 2]))
     assert all(bool((each == 2).all()) for each in tensors)
 
 
@@ -173,13 +186,16 @@ def test_wrong_numbers_in_cpp_are_noticed(monkeypatch: pytest.MonkeyPatch) -> No
     """A kernel that gives other numbers when it is called from C++ is called from Python."""
     real = Compiled.record
 
-    def mistaken(self: Compiled, tensors: list[Tensor]) -> None:
-        real(self, tensors)
+    def mistaken(self: Compiled, *tensors: list[Tensor]) -> None:
+        real(self, *tensors)
         assert self.parts is not None
-        self.parts = [(function, [places[-1]] * len(places)) for function, places in self.parts]
+        self.parts = [
+            (function, [Argument(1) if each.tensor == 0 else each for each in arguments])
+            for function, arguments in self.parts
+        ]
 
     monkeypatch.setattr(Compiled, "record", mistaken)
-    kernel = compiled(torch.randn(3, 9), torch.empty(3, 9))
+    kernel = compiled(9)
     assert kernel.parts is None
 
 
@@ -191,10 +207,10 @@ def test_operations_that_are_not_in_cpp_are_noticed() -> None:
         target.copy_(torch.mm(source.sin(), matrix).cos())
 
     tensors = torch.randn(3, 9), weight, torch.empty(3, 9)
-    kernel = kernels.compile_kernel(multiplied, tensors)
+    kernel = kernels.compile_kernel(multiplied, tensors, [True, False, True])
     assert isinstance(kernel, Compiled)
     assert kernel.parts is None
-    run([Call(kernel, tensors)], 1)
+    run([Call(kernel, [Rows(tensors[0]), weight, Rows(tensors[2])])], torch.tensor([3]))
     torch.testing.assert_close(tensors[2], torch.mm(tensors[0].sin(), weight).cos(), rtol=1e-4, atol=1e-4)
 
 
@@ -206,18 +222,20 @@ def test_compiled_code_that_cannot_be_watched_is_called_from_python(monkeypatch:
 
     monkeypatch.setattr("rnnzoo.backends.compiled.modules", missing)
     failures = list(kernels._failures)
-    kernel = compiled(torch.randn(3, 10), torch.empty(3, 10))
+    kernel = compiled(10)
     assert kernel.parts is None
     assert kernels._failures == failures
 
 
 def test_other_strides_than_those_compiled_for_are_left_to_python() -> None:
     """C++ would read beside the numbers."""
-    kernel = compiled(torch.randn(3, 8), torch.empty(3, 8))
-    target = torch.zeros(3, 8)
-    for source in (torch.randn(3, 16)[:, ::2], torch.randn(1, 8).expand(3, 8), torch.randn(3, 8).double()):
-        assert not program.run_in_cpp([Call(kernel, [source, target])], 1)
-    assert program.run_in_cpp([Call(kernel, [torch.randn(3, 8), target])], 1)
+    kernel, three = compiled(8), torch.tensor([3])
+    target = Rows(torch.zeros(3, 8))
+    wrong = torch.randn(3, 16)[:, ::2], torch.randn(1, 8).expand(3, 8), torch.randn(3, 8).double(), torch.randn(3, 9)
+    for source in wrong:
+        assert not program.run_in_cpp([Call(kernel, [Rows(source), target])], three)
+    assert not program.run_in_cpp([Call(kernel, [torch.randn(3, 8), target])], three)  # not one for each row
+    assert program.run_in_cpp([Call(kernel, [Rows(torch.randn(3, 8)), target])], three)
 
 
 class Shifted(GatedCell):
@@ -245,9 +263,7 @@ def assert_as_reference(cell: Cell, inputs: Tensor, state: State) -> None:
 
 def test_constants_of_a_cell_are_read_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """A buffer is no scratch: its numbers count, also those that are written there later, in C++ too."""
-    real = program.run_in_cpp
-    in_cpp: list[bool] = []
-    monkeypatch.setattr(program, "run_in_cpp", lambda *given: in_cpp.append(real(*given)) or in_cpp[-1])
+    in_cpp = calls_in_cpp(monkeypatch)
     cell = Shifted(input_size=5, hidden_size=16)
     inputs = torch.randn(8, 7, 5, requires_grad=True)
     for value in (0.0, 0.7):

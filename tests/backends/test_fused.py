@@ -111,18 +111,17 @@ def test_shapes_are_compiled_when_they_have_come_often(monkeypatch, compiling):
     monkeypatch.delenv("RNNZOO_COMPILE")
     monkeypatch.setattr(kernels, "COMPILE_AFTER", 3)
     compiled = []
-    monkeypatch.setattr(kernels, "compile_kernel", lambda kernel, tensors: compiled.append(len(tensors)) or kernel)
+    monkeypatch.setattr(kernels, "compile_kernel", lambda kernel, *given: compiled.append(given) or kernel)
     cell = make_cell("lstm", input_size=I, hidden_size=H)
-    for _ in range(2):
-        fused.run(cell, torch.randn(B, T, I), None, None)
+    fused.run(cell, torch.randn(B, T, I), None, None)
+    fused.run(cell, torch.randn(B + 1, T, I), torch.tensor([1, 2, T, *[3] * (B - 2)]), None)
     assert not compiled
-    fused.run(cell, torch.randn(B + 1, T, I), None, None)
-    assert not compiled
-    fused.run(cell, torch.randn(B, T + 3, I), None, None)  # the number of steps is none of a kernel's business
+    fused.run(cell, torch.randn(1, T + 3, I), None, None)  # how many rows and steps is none of a kernel's business
     assert len(compiled) == 1
-    for rows in range(10, 10 + 2 * kernels.MOST_SHAPES):
+    for scale in range(2 * kernels.MOST_SHAPES):
+        cell.bias = torch.nn.Parameter(torch.zeros(4 * H, scale + 2)[:, 0])
         for _ in range(3):
-            fused.run(cell, torch.randn(rows, 1, I), None, None)
+            fused.run(cell, torch.randn(B, 1, I), None, None)
     assert len(compiled) == kernels.MOST_SHAPES
 
 

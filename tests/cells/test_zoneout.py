@@ -43,8 +43,10 @@ def build(case, rates, *, masks=None):
     if masks is not None:
 
         def project(values):
-            """Put the masks in, whichever axis of the values is the batch."""
-            given = masks if values.shape[0] == B else masks.transpose(0, 1)
+            """Put in the masks of these inputs, wherever they lie."""
+            known = torch.from_numpy(inputs).flatten(0, 1)
+            which = torch.cdist(values.detach().flatten(0, -2), known).argmin(1)
+            given = masks.flatten(0, 1)[which].unflatten(0, values.shape[:-1])
             return torch.cat([cell.cell.project(values), given.to(values.dtype)], dim=-1)
 
         cell.project = project

@@ -1,0 +1,77 @@
+"""Packed rows: where they lie, and that every cell has the numbers and gradients of the plain loop on them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from rnnzoo.backends import fused, packing, reference, walk
+from rnnzoo.backends.packing import Packing, pack_rows
+from rnnzoo.cells import CELLS, make_cell
+from rnnzoo.cells.base import StagedCell
+from rnnzoo.state import flatten, map_state
+
+LENGTHS = [[9, 1, 8, 2, 7, 3, 0, 4], [0, 0, 0, 0, 5, 9, 9, 9], [1, 9] * 4, [4] * 8, [0] * 7 + [1], [0] * 8, [12] * 8]
+STAGED = [name for name in CELLS if issubclass(type(make_cell(name, input_size=2, hidden_size=2)), StagedCell)]
+
+
+@pytest.mark.parametrize("most", [1, 10, 10**6])
+@pytest.mark.parametrize("lengths", LENGTHS, ids=str)
+@pytest.mark.parametrize("name", STAGED)
+def test_every_cell_gives_what_the_plain_loop_gives(monkeypatch, name, lengths, most):
+    """Also where a chunk is one step, or few rows; of lengths above T, T counts."""
+    torch.manual_seed(0)
+    monkeypatch.setenv("RNNZOO_COMPILE", "0")
+    cell = make_cell(name, input_size=3, hidden_size=4).double()
+    monkeypatch.setattr(walk, "CHUNK", most * 20)
+    values = torch.randn(8, 9, 3, dtype=torch.double)
+    first = map_state(torch.randn_like, cell.initial_state(8))
+    found = []
+    for run, rows in ((fused.run, torch.tensor(lengths)), (reference.run, torch.tensor(lengths).clamp(max=9))):
+        inputs = values.clone().requires_grad_()
+        state = map_state(lambda field: field.clone().requires_grad_(), first)
+        outputs, final = run(cell, inputs, rows, state)
+        loss = outputs.sin().sum() + sum(field.cos().sum() for field in flatten(final))
+        leaves = [inputs, *flatten(state), *cell.parameters()]
+        found.append([outputs, *flatten(final), *torch.autograd.grad(loss, leaves, materialize_grads=True)])
+    torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize("lengths", [[2, 0, 3, 3], [3, 3, 3, 3], [1, 0, 0, 0], None], ids=str)
+def test_where_rows_lie(lengths):
+    rows, steps = 4, 3
+    inputs = torch.arange(rows * steps).reshape(rows, steps, 1) + 1.0
+    given = None if lengths is None else torch.tensor(lengths)
+    found, mask = pack_rows(inputs, given)
+    assert mask is None
+    kept = [steps] * rows if lengths is None else lengths
+    order = sorted(range(rows), key=lambda row: -kept[row])
+    expected = [(row, step) for step in range(steps) for row in order if step < kept[row]]
+    packed = found.pack(inputs)
+    assert packed.flatten().tolist() == [row * steps + step + 1 for row, step in expected]
+    torch.testing.assert_close(
+        found.unpack(packed), inputs * (torch.arange(steps) < torch.tensor(kept)[:, None])[..., None]
+    )
+    history = torch.cat([torch.tensor([[-1.0 - row] for row in order]), packed])
+    last = found.unsort((found.last(history),))[0]
+    assert last.flatten().tolist() == [row * steps + kept[row] if kept[row] else -1 - row for row in range(rows)]
+    for chunk in (range(len(found.counts)), range(1, len(found.counts)), range(1)):
+        if len(chunk):
+            before = [row * steps + step if step else -1 - row for row, step in expected if step in chunk]
+            assert found.before(history, chunk).flatten().tolist() == before
+
+
+def test_padding_is_kept_where_lengths_may_not_be_looked_at(monkeypatch):
+    monkeypatch.setattr(packing, "followed", lambda: True)
+    found, mask = pack_rows(torch.zeros(2, 3, 1), torch.tensor([1, 3]))
+    assert found.counts == [2, 2, 2]
+    assert mask.tolist() == [True, True, False, True, False, True]
+
+
+def test_chunks_hold_few_rows_or_one_step():
+    found = Packing(4, 5, torch.tensor([5, 2, 2, 3]))
+    assert found.counts == [4, 4, 2, 1, 1]
+    assert found.chunks(None) == [range(5)]
+    assert found.chunks(4) == [range(1), range(1, 2), range(2, 5)]
+    assert found.chunks(1) == [range(step, step + 1) for step in range(5)]
+    assert found.chunks(100) == [range(5)]
