@@ -37,7 +37,7 @@ in turns in the same run. Let nothing else run meanwhile.
   --explain CELL   say which backend `auto` takes for a cell at some sizes, and why
 """
 OPTIONS = ("cells", "device", "threads", "repeats", "json", "explain")
-SIZES = ((1, 1, 64), (16, 32, 64), (32, 50, 256), (64, 64, 512))  # B, T, H of --explain
+SIZES = ((1, 1, 64, 1), (16, 32, 64, 32), (32, 50, 256, 50), (64, 30, 256, 5), (64, 64, 512, 64))  # B, T, H, T of the shortest row
 
 
 def run(argv: list[str]) -> int:
@@ -224,9 +224,11 @@ def explain(name: str) -> None:
     from rnnzoo.cli.listing import show as show_table
 
     rows = []
-    for batch, steps, size in SIZES:
-        choice = choose(make_cell(name, input_size=size, hidden_size=size), "auto", torch.zeros(batch, steps, size))
-        rows.append({"shape": f"B {batch} T {steps} H {size}", "backend": choice.name, "why": choice.reason})
+    for batch, steps, size, least in SIZES:
+        cell, inputs = make_cell(name, input_size=size, hidden_size=size), torch.zeros(batch, steps, size)
+        choice = choose(cell, "auto", inputs, torch.linspace(least, steps, batch).long())
+        times = f"{least}-{steps}" if least < steps else str(steps)
+        rows.append({"shape": f"B {batch} T {times} H {size}", "backend": choice.name, "why": choice.reason})
     show_table(rows, as_json=False)
 
 

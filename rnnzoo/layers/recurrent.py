@@ -169,7 +169,7 @@ class Recurrent(nn.Module):
             for direction in range(directions):
                 place = layer * directions + direction
                 cell: Cell = cells[place]  # type: ignore[assignment]
-                run = choose(cell, self.backend, inputs).run
+                run = choose(cell, self.backend, inputs, lengths).run
                 seen = reverse_padded(inputs, lengths) if direction else inputs
                 if self.recompute and self.training and torch.is_grad_enabled():
                     output, after = checkpoint(run, cell, seen, lengths, state[place], use_reentrant=False)

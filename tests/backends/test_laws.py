@@ -111,6 +111,11 @@ def test_auto_takes_a_backend_that_can_run_the_cell_and_says_why(case):
         ("lstm", 64, 512, "train in C++, autocast", "native"),
         ("lstm", 64, 512, "train in C++, transformed", "native"),
         ("lstm", 64, 512, "run in C++", "native"),
+        ("lstm", 64, 128, "run in C++, ragged", "fused"),
+        ("lstm", 63, 128, "train in C++, ragged", "native"),
+        ("lstm", 64, 128, "train in C++, nearly equal", "native"),
+        ("lstm", 64, 128, "train in C++, ragged, narrow", "native"),
+        ("lstm", 64, 128, "compile, ragged", "native"),
         ("lstm", 64, 512, "compile", "native"),
         ("rnn", 1, 8, "train in C++", "native"),
         ("rnn_relu", 4096, 8, "train in C++", "fused"),
@@ -131,7 +136,10 @@ def test_auto_knows_what_is_fast(monkeypatch, name, rows, size, able, expected):
     cell = make_cell(name, input_size=I, hidden_size=size).to(torch.bfloat16 if "narrow" in able else torch.float32)
     autocast = torch.autocast("cpu", torch.bfloat16, enabled="autocast" in able)
     with torch.set_grad_enabled("train" in able), autocast:
-        assert choose(cell, "auto", torch.zeros(rows, 3, I)).name == expected
+        lengths = torch.full((rows,), 2)
+        lengths[: rows // 3 if "equal" in able else 1] = 3
+        given = lengths if "ragged" in able or "equal" in able else None
+        assert choose(cell, "auto", torch.zeros(rows, 3, I), given).name == expected
 
 
 @pytest.mark.parametrize("case", CELLS.values(), ids=list(CELLS))
