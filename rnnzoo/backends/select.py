@@ -27,7 +27,7 @@ class Choice(NamedTuple):
 
 WIDE = 8192  # numbers in a state, B · H, from which compiling is soon made up for, and even plain kernels are fast
 LARGE = 512  # units from which an LSTM is trained faster by compiled kernels
-RAGGED = 0.75  # share of the padded steps that are valid, below which what computes no padding is faster
+RAGGED = 0.92  # share of the padded steps that are valid, below which what computes no padding is faster
 REFUSALS = {"native": native.refusal, "fused": fused.refusal, "scan": scan.refusal}
 
 

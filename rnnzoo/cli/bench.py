@@ -37,7 +37,13 @@ in turns in the same run. Let nothing else run meanwhile.
   --explain CELL   say which backend `auto` takes for a cell at some sizes, and why
 """
 OPTIONS = ("cells", "device", "threads", "repeats", "json", "explain")
-SIZES = ((1, 1, 64, 1), (16, 32, 64, 32), (32, 50, 256, 50), (64, 30, 256, 5), (64, 64, 512, 64))  # B, T, H, T of the shortest row
+SIZES = (
+    (1, 1, 64, 1),
+    (16, 32, 64, 32),
+    (32, 50, 256, 50),
+    (64, 30, 256, 5),
+    (64, 64, 512, 64),
+)  # B, T, H, T of the shortest row
 
 
 def run(argv: list[str]) -> int:

@@ -8,6 +8,7 @@ accuracy, or a lower loss, in expectation; on a finite sample a model may exceed
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, ClassVar
@@ -250,9 +251,11 @@ def draw_length(random: np.random.Generator, limits: tuple[int, int]) -> int:
 
 def draw_chain(random: np.random.Generator, initial: np.ndarray, transition: np.ndarray, length: int) -> list[int]:
     """Return `length` states of a Markov chain with initial probabilities [S] and transitions [S, S]."""
-    states = [int(random.choice(len(initial), p=initial))]
+    rows = np.vstack([initial, transition]).cumsum(1)
+    sums = [(row / row[-1]).tolist() for row in rows]  # as `random.choice` does, but once for all steps
+    states = [bisect_right(sums[0], random.random())]
     while len(states) < length:
-        states.append(int(random.choice(len(initial), p=transition[states[-1]])))
+        states.append(bisect_right(sums[1 + states[-1]], random.random()))
     return states
 
 
