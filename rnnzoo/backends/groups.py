@@ -1,4 +1,4 @@
-"""Ragged batches on a CPU, run as several batches of rows of about equal length: less padding is computed."""
+"""Ragged batches for dense kernels, run as several batches of rows of about equal length: less padding is computed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from rnnzoo.lengths import followed, permute_rows
 from rnnzoo.state import State, map_state, select_rows
 
-COUNTS = (2, 4)  # groups; all of one size, so that compiled kernels meet few shapes
+COUNTS = (2, 4)  # groups; all of one size, so that few shapes are set up in oneDNN
 FEWEST_ROWS = 16  # in a group: a product with fewer takes longer for each
 FIXED_ROWS = 5  # a step of so many rows takes as long as what it takes for any number of them (by measurement)
 WORTH = 0.92  # share of the steps of the whole batch below which groups are worth their trouble
