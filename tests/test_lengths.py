@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from itertools import product
 
 import pytest
 import torch
 
-from rnnzoo.lengths import last_valid, length_mask, permute_rows, reverse_padded, zero_padding
+from rnnzoo.layers.recurrent import Recurrent
+from rnnzoo.lengths import last_valid, length_mask, permute_rows, put_rows, reverse_padded, take_rows, zero_padding
 
 torch.set_num_threads(1)
 
@@ -117,3 +119,31 @@ def test_rows_in_another_order_have_gradients_of_any_order():
     assert torch.equal(permute_rows(values, order, order.argsort()), values[order])
     torch.autograd.gradcheck(lambda x: permute_rows(x, order, order.argsort()) ** 2, values)
     torch.autograd.gradgradcheck(lambda x: permute_rows(x, order, order.argsort()) ** 2, values)
+
+
+def test_rows_that_are_taken_and_put_back_have_gradients_twice():
+    values, index = torch.randn(5, 2, dtype=torch.double, requires_grad=True), torch.tensor([3, 0, 4])
+    assert torch.autograd.gradcheck(lambda given: take_rows(given, index), values)
+    assert torch.autograd.gradgradcheck(lambda given: take_rows(given, index), values)
+    fewer = values[:3].detach().requires_grad_()
+    assert torch.autograd.gradcheck(lambda given: put_rows(given, index, 6), fewer)
+    assert torch.autograd.gradgradcheck(lambda given: put_rows(given, index, 6), fewer)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32], ids=str)
+@pytest.mark.parametrize("name", ["lstm", "mogrifier", "mingru"])
+def test_lengths_of_any_type_of_whole_numbers(name, dtype):
+    layer = Recurrent(cell=name, input_size=3, hidden_size=4, bidirectional=True)
+    inputs, lengths = torch.randn(3, 300, 3), torch.tensor([255, 0, 7])  # T is no number in eight bits
+    lengths = lengths.clamp(max=torch.iinfo(dtype).max)
+    torch.testing.assert_close(layer(inputs, lengths.to(dtype)), layer(inputs, lengths))
+
+
+@pytest.mark.parametrize("name", ["lstm", "slstm", "mut1"])
+def test_traced_layers_give_the_same_for_other_rows(name):
+    layer = Recurrent(cell=name, input_size=3, hidden_size=4, bidirectional=True, backend="fused").eval()
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's tracer warns of each loop, and that it is old
+        traced = torch.jit.trace(layer, (torch.randn(3, 5, 3), torch.tensor([5, 2, 3])), check_trace=False)
+        inputs, lengths = torch.randn(3, 5, 3), torch.tensor([1, 5, 0])
+        torch.testing.assert_close(traced(inputs, lengths)[0], layer(inputs, lengths)[0])

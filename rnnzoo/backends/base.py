@@ -47,6 +47,7 @@ def backend(steps: Steps) -> Backend:
         state = cell.initial_state(rows) if state is None else state
         if rows == 0 or size == 0:
             return inputs.new_zeros(rows, size, cell.output_size), state
+        lengths = None if lengths is None else lengths.long()  # no index, and no number above T, in narrow ones
         return steps(cell, zero_padding(inputs, lengths), lengths, state)
 
     return run

@@ -24,7 +24,7 @@ from rnnzoo.backends.packing import Packing, pack_rows
 from rnnzoo.backends.product import faster_products
 from rnnzoo.backends.walk import Job, walk, walk_back
 from rnnzoo.cells.base import Cell, StagedCell
-from rnnzoo.lengths import zero_padding
+from rnnzoo.lengths import followed, zero_padding
 from rnnzoo.state import State, flatten, unflatten
 
 _forms: dict[Any, Form] = {}
@@ -43,7 +43,7 @@ def run(cell: Cell, inputs: Tensor, lengths: Tensor | None, state: State) -> tup
         RuntimeError: in a second backward pass through the first (``create_graph``), whose gradient there is not.
     """
     assert isinstance(cell, StagedCell)
-    if torch.compiler.is_compiling():  # a program that is traced wants plain operations
+    if followed():  # a program that is traced wants plain operations
         return reference.run(cell, inputs, lengths, state)
     packing, mask = pack_rows(inputs, lengths)
     if not packing.counts:  # no row has a step

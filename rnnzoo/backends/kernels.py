@@ -1,10 +1,10 @@
 """The row-wise parts of a step and their derivatives, as functions that write into given tensors.
 
-They are plain torch functions, made from the cell's own `operand` and `combine`: nobody writes a gradient. On shapes
-that come often they are compiled (`torch.compile`'s compiler, without its guards: the caller knows the shapes); a
-compiled one is used only after it gave the numbers of the plain one.
+They are plain torch functions, made from the cell's own `operand` and `combine`: nobody writes a gradient. Those that
+are used often are compiled (`torch.compile`'s compiler, without its guards: the caller knows the shapes), on a CPU for
+any number of rows; a compiled one is used only after it gave the numbers of the plain one.
 
-`RNNZOO_COMPILE=0` in the environment never compiles, `RNNZOO_COMPILE=1` compiles every shape at its first use.
+`RNNZOO_COMPILE=0` in the environment never compiles, `RNNZOO_COMPILE=1` compiles at the first use.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import shutil
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import cache
 from itertools import islice
@@ -29,13 +29,13 @@ from rnnzoo.backends.compiled import TRIED_ROWS, Compiled, Kernel, layouts
 from rnnzoo.backends.form import Form, with_parameters
 from rnnzoo.state import flatten, unflatten
 
-COMPILE_AFTER = 50  # runs with the same shapes; what comes less often is not worth the seconds that compiling takes
-MOST_SHAPES = 6  # compiled for one kernel; rarer ones stay plain
+COMPILE_AFTER = 50  # runs with the same layouts; what comes less often is not worth the seconds that compiling takes
+MOST_LAYOUTS = 6  # compiled for one kernel; rarer ones stay plain
 COMPILERS = ("c++", "g++", "clang++", "cl")
 
 _seen: Counter[Any] = Counter()
 _compiled: dict[Any, Kernel] = {}
-_shapes: Counter[Any] = Counter()
+_layouts: Counter[Any] = Counter()
 _failures: list[str] = []
 _hurry = ContextVar("hurry", default=False)
 
@@ -223,7 +223,7 @@ def has_compiler() -> bool:
 
 @contextmanager
 def compiling_now() -> Iterator[None]:
-    """Compile whatever shapes come, instead of waiting for them to come often."""
+    """Compile whatever comes, instead of waiting for it to come often."""
     token = _hurry.set(True)
     try:
         yield
@@ -232,11 +232,11 @@ def compiling_now() -> Iterator[None]:
 
 
 def bind(kernel: Kernel, mark: Any, tensors: Sequence[Tensor], rows: Sequence[bool]) -> Kernel:
-    """Return `kernel`, compiled if its shapes have come often enough.
+    """Return `kernel`, compiled if tensors of these layouts have come often enough.
 
     Args:
         kernel: a method of `Kernels`.
-        mark: what tells programs apart besides the shapes.
+        mark: what tells programs apart besides the layouts.
         tensors: as the kernel will get them; they are left alone.
         rows: for each whether, on a CPU, it may come with any number of rows, as many as all of these; they lie in one
             piece.
@@ -252,9 +252,9 @@ def bind(kernel: Kernel, mark: Any, tensors: Sequence[Tensor], rows: Sequence[bo
         return kernel
     _seen[key] += 1
     often = _seen[key] >= COMPILE_AFTER or _hurry.get()
-    if mode != "1" and (not often or _shapes[code] >= MOST_SHAPES):
+    if mode != "1" and (not often or _layouts[code] >= MOST_LAYOUTS):
         return kernel
-    _shapes[code] += 1
+    _layouts[code] += 1
     _compiled[key] = compile_kernel(kernel, tensors, rows)
     return _compiled[key]
 
@@ -289,8 +289,9 @@ def compile_kernel(kernel: Kernel, tensors: Sequence[Tensor], rows: Sequence[boo
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what torch says of its own parts
-            examples = of_any_rows(draw(many), rows) if any(rows) else draw(many)
-            graph = make_fx(kernel, decomposition_table=decompositions(tensors))(*examples)
+            mode, examples = of_any_rows(draw(many), rows) if any(rows) else (nullcontext(), draw(many))
+            with mode:
+                graph = make_fx(kernel, decomposition_table=decompositions(tensors))(*examples)
             code: Any = torch._inductor.compile(graph, list(examples))
             constants = [each for each in vars(graph).values() if isinstance(each, Tensor)]
             found = Compiled(code, tensors, rows, [*constants, *graph.buffers(), *graph.parameters()])
@@ -300,6 +301,14 @@ def compile_kernel(kernel: Kernel, tensors: Sequence[Tensor], rows: Sequence[boo
             found(*fast)
             check(fast, plain)
     except Exception as error:  # a compiler may fail in any way, and none is needed
+        if any(rows):
+            if compile_kernel(kernel, draw(many), [False] * len(rows)) is not kernel:  # the compiler is not to blame
+                warnings.warn(
+                    "rnnzoo: a cell computes otherwise for each number of rows (len(x), a loop over rows), and is not "
+                    "compiled: plain torch runs it, with the same numbers but slower; take x.shape[0] for len(x)",
+                    stacklevel=2,
+                )
+            return kernel
         if not _failures:
             lines = str(error).strip().splitlines()
             warnings.warn(
@@ -316,8 +325,11 @@ def compile_kernel(kernel: Kernel, tensors: Sequence[Tensor], rows: Sequence[boo
     return found
 
 
-def of_any_rows(tensors: Sequence[Tensor], rows: Sequence[bool]) -> list[Tensor]:
-    """Return tensors without numbers that stand for these, with any number of rows where they may have it."""
+def of_any_rows(tensors: Sequence[Tensor], rows: Sequence[bool]) -> tuple[AbstractContextManager[Any], list[Tensor]]:
+    """Return tensors without numbers that stand for these, with any number of rows where they may have it.
+
+    The context is that in which others are made like them.
+    """
     from torch._dynamo.source import ConstantSource
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
@@ -331,7 +343,7 @@ def of_any_rows(tensors: Sequence[Tensor], rows: Sequence[bool]) -> list[Tensor]
         context: Any = StatelessSymbolicContext(dynamic_sizes=kinds)
         return mode.from_tensor(tensor, symbolic_context=context, source=ConstantSource(f"tensor_{place}"))
 
-    return [stand_in(place, tensor) for place, tensor in enumerate(tensors)]
+    return mode, [stand_in(place, tensor) for place, tensor in enumerate(tensors)]
 
 
 def callable_from_cpp(

@@ -10,7 +10,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from rnnzoo.lengths import followed, length_mask, permute_rows, put_rows, take_rows
+from rnnzoo.lengths import length_mask, permute_rows, put_rows, take_rows
 from rnnzoo.state import State, map_state
 
 
@@ -107,14 +107,19 @@ class Packing:
         return chunks
 
 
+def keeps_padding(lengths: Tensor) -> bool:
+    """Return whether rows of some lengths are better run to the last step than looked at."""
+    return lengths.device.type != "cpu"
+
+
 def pack_rows(inputs: Tensor, lengths: Tensor | None) -> tuple[Packing, Tensor | None]:
     """Return how rows of `inputs` [B, T, I] are packed, and a mask [N] of those that are no padding, if it is kept.
 
-    Padding is kept on a GPU, which is not waited for, and where a program is made that must not depend on lengths.
+    Padding is kept on a GPU, which is not waited for.
     """
     rows, steps, _ = inputs.shape
     if lengths is None:
         return Packing(rows, steps, None), None
-    if lengths.is_cuda or followed():
+    if keeps_padding(lengths):
         return Packing(rows, steps, None), length_mask(lengths, steps).t().flatten()
     return Packing(rows, steps, lengths if int(lengths.min()) < steps else None), None

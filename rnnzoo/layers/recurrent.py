@@ -156,7 +156,7 @@ class Recurrent(nn.Module):
             raise InputError(
                 "inputs of Recurrent", expected=f"shape [B, T, {self.input_size}]", got=str(list(inputs.shape))
             )
-        check_lengths(lengths, inputs)
+        lengths = checked_lengths(lengths, inputs)
         state = self.initial_state(inputs.shape[0]) if state is None else state
         self._check_state(state, inputs.shape[0])
         cells = self.hold_masks().cells
@@ -327,14 +327,14 @@ def check_options(num_layers: int, shares: Mapping[str, float], *, locked_dropou
         raise InputError("locked_dropout", expected="a dropout above 0 whose mask it locks", got="dropout 0")
 
 
-def check_lengths(lengths: Tensor | None, inputs: Tensor) -> None:
-    """See that lengths are one for each row of `inputs` [B, T, I], and none above T as far as that is free to see.
+def checked_lengths(lengths: Tensor | None, inputs: Tensor) -> Tensor | None:
+    """Return lengths in int64, one for each row of `inputs` [B, T, I], none above T as far as that is free to see.
 
     Raises:
         InputError: naming the first row whose length cannot be.
     """
     if lengths is None:
-        return
+        return None
     where = "lengths of Recurrent"
     if not isinstance(lengths, Tensor):
         raise InputError(where, expected="a tensor", got=repr(lengths)[:80], fix="give torch.tensor([...])")
@@ -342,14 +342,16 @@ def check_lengths(lengths: Tensor | None, inputs: Tensor) -> None:
         raise InputError(where, expected=f"shape [{len(inputs)}]", got=str(list(lengths.shape)))
     if lengths.is_floating_point() or lengths.is_complex():
         raise InputError(where, expected="whole numbers", got=str(lengths.dtype))
+    lengths = lengths.long()  # differences of unsigned numbers would be wrong, and T may be none of a narrow type
     if lengths.device.type != "cpu" or followed():
-        return
+        return lengths
     wrong = ((lengths < 0) | (lengths > inputs.shape[1])).nonzero()
     if len(wrong):
         row = int(wrong[0])
         raise InputError(
             where, expected=f"numbers from 0 to {inputs.shape[1]}", got=f"{int(lengths[row])} of row {row}"
         )
+    return lengths
 
 
 def learnable_fields(cell: Cell) -> list[str]:

@@ -252,13 +252,55 @@ class Shifted(GatedCell):
         return hidden, HiddenState(hidden)
 
 
-def assert_as_reference(cell: Cell, inputs: Tensor, state: State) -> None:
+def assert_as_reference(cell: Cell, inputs: Tensor, state: State, lengths: Tensor | None = None) -> None:
     """Check outputs and gradients."""
     found = []
     for run_with in (fused.run, reference.run):
-        outputs, _ = run_with(cell, inputs, None, state)
+        outputs, _ = run_with(cell, inputs, lengths, state)
         found.append([outputs, *torch.autograd.grad(outputs.square().sum(), [inputs, *cell.parameters()])])
     torch.testing.assert_close(*found, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["lstm", "mogrifier"])
+def test_one_kernel_serves_any_number_of_rows(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Few, many, one, and fewer from step to step; memory for each row is enough."""
+    cell = make_cell(name, input_size=5, hidden_size=16)
+    in_cpp, compiled_before = calls_in_cpp(monkeypatch), set(kernels._compiled)
+    made = []
+    for rows in (3, 150, 1, 40):
+        for lengths in (None, torch.randint(0, 8, (rows,)), torch.full((rows,), 5)):
+            if lengths is not None:
+                lengths[0] = 5  # steps enough for a program in C++
+            inputs = torch.randn(rows, 7, 5, requires_grad=True)
+            assert_as_reference(cell, inputs, cell.initial_state(rows), lengths)
+            made.append(set(kernels._compiled) - compiled_before)
+    assert made[0]
+    assert all(each == made[0] for each in made)
+    assert in_cpp
+    assert all(in_cpp)
+
+
+@pytest.mark.filterwarnings("ignore:rnnzoo")
+@pytest.mark.parametrize("how", ["x.shape[0]", "len(x)"])
+def test_cells_that_ask_how_many_rows_there_are(how: str) -> None:
+    """Those that cannot be compiled for any number stay plain, and no other cell does."""
+
+    class Asking(GatedCell):
+        gate_count = 1
+
+        def gates(self, projected: Tensor, recurrent: Tensor, state: HiddenState) -> tuple[Tensor, HiddenState]:
+            rows = len(projected) if how == "len(x)" else projected.shape[0]
+            hidden = torch.tanh(projected + recurrent + torch.ones(rows, self.hidden_size))
+            return hidden, HiddenState(hidden)
+
+    cell = Asking(input_size=5, hidden_size=16)
+    failures, before = list(kernels._failures), set(kernels._compiled)
+    for rows in (6, 70):
+        inputs = torch.randn(rows, 7, 5, requires_grad=True)
+        assert_as_reference(cell, inputs, cell.initial_state(rows), torch.randint(1, 8, (rows,)))
+    assert kernels._failures == failures
+    made = [kernels._compiled[key] for key in set(kernels._compiled) - before]
+    assert [isinstance(each, Compiled) for each in made] == [how != "len(x)"] * 2
 
 
 def test_constants_of_a_cell_are_read_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ staged = pytest.mark.parametrize("case", STAGED, ids=lambda case: case.name)
 @pytest.fixture
 def compiling(monkeypatch):
     """Compile at the first use, with nothing left of earlier tests."""
-    for name in ("_seen", "_compiled", "_shapes"):
+    for name in ("_seen", "_compiled", "_layouts"):
         monkeypatch.setattr(kernels, name, type(getattr(kernels, name))())
     monkeypatch.setattr(kernels, "_failures", [])
     monkeypatch.setenv("RNNZOO_COMPILE", "1")
@@ -107,7 +107,7 @@ def test_gradients_of_a_narrow_cell_are_summed_wide_over_the_steps(name):
         assert (got.double() - expected).norm() < 0.02 * expected.norm()  # 0.2 where each step is rounded
 
 
-def test_shapes_are_compiled_when_they_have_come_often(monkeypatch, compiling):
+def test_layouts_are_compiled_when_they_have_come_often(monkeypatch, compiling):
     monkeypatch.delenv("RNNZOO_COMPILE")
     monkeypatch.setattr(kernels, "COMPILE_AFTER", 3)
     compiled = []
@@ -118,11 +118,11 @@ def test_shapes_are_compiled_when_they_have_come_often(monkeypatch, compiling):
     assert not compiled
     fused.run(cell, torch.randn(1, T + 3, I), None, None)  # how many rows and steps is none of a kernel's business
     assert len(compiled) == 1
-    for scale in range(2 * kernels.MOST_SHAPES):
+    for scale in range(2 * kernels.MOST_LAYOUTS):
         cell.bias = torch.nn.Parameter(torch.zeros(4 * H, scale + 2)[:, 0])
         for _ in range(3):
             fused.run(cell, torch.randn(B, 1, I), None, None)
-    assert len(compiled) == kernels.MOST_SHAPES
+    assert len(compiled) == kernels.MOST_LAYOUTS
 
 
 @pytest.mark.parametrize("how", ["no compiler", "wrong numbers"])

@@ -35,7 +35,7 @@ def exact(monkeypatch):
 @pytest.fixture
 def compiling(monkeypatch):
     """Compile and record as early as can be, with nothing left of earlier tests."""
-    for name in ("_seen", "_compiled", "_shapes"):
+    for name in ("_seen", "_compiled", "_layouts"):
         monkeypatch.setattr(kernels, name, type(getattr(kernels, name))())
     for name in ("_seen", "_graphs"):
         monkeypatch.setattr(graphs, name, type(getattr(graphs, name))())

@@ -46,7 +46,7 @@ def test_every_cell_gives_what_the_plain_loop_gives(monkeypatch, name, lengths, 
 def test_padding_that_is_kept_changes_nothing(monkeypatch, name):
     """As on a GPU."""
     monkeypatch.setenv("RNNZOO_COMPILE", "0")
-    monkeypatch.setattr(packing, "followed", lambda: True)
+    monkeypatch.setattr(packing, "keeps_padding", lambda lengths: True)
     assert_as_reference(name, LENGTHS[0])
 
 
@@ -74,8 +74,8 @@ def test_where_rows_lie(lengths):
             assert found.before(history, chunk).flatten().tolist() == before
 
 
-def test_padding_is_kept_where_lengths_may_not_be_looked_at(monkeypatch):
-    monkeypatch.setattr(packing, "followed", lambda: True)
+def test_padding_is_kept_where_lengths_are_not_looked_at(monkeypatch):
+    monkeypatch.setattr(packing, "keeps_padding", lambda lengths: True)
     found, mask = pack_rows(torch.zeros(2, 3, 1), torch.tensor([1, 3]))
     assert found.counts == [2, 2, 2]
     assert mask.tolist() == [True, True, False, True, False, True]
