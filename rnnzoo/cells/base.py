@@ -96,7 +96,8 @@ class StagedCell(Cell, ABC):
 
     with the projected input x and the state s. All a_k (`operand`) and `combine` are pure, and no row of the batch
     looks at another one; they may use parameters of the cell that are small (peepholes, gains). This form is all that
-    the ``fused`` backend needs: it takes the derivatives by itself. n may be 0.
+    the ``fused`` backend needs: it takes the derivatives by itself. n may be 0. Code that asks how many rows there are
+    asks ``x.shape[0]``: ``len(x)`` is one number, and what holds for one alone is not compiled.
     """
 
     @abstractmethod
