@@ -196,7 +196,8 @@ class HiddenMarkov(SyntheticTask):
     def draw(self, random: np.random.Generator) -> Sample:
         """Draw a length, states, then a word of each state."""
         states = draw_chain(random, self.initial, self.transition, draw_length(random, self.lengths))
-        words = [int(random.choice(self.word_count, p=self.emission[state])) for state in states]
+        sums = [running_sums(row) for row in self.emission]
+        words = [bisect_right(sums[state], random.random()) for state in states]
         return {"tokens": [self.words[word] for word in words], "tags": [self.tags[state] for state in states]}
 
     def posterior(self, tokens: Sequence[str]) -> np.ndarray:
@@ -251,12 +252,23 @@ def draw_length(random: np.random.Generator, limits: tuple[int, int]) -> int:
 
 def draw_chain(random: np.random.Generator, initial: np.ndarray, transition: np.ndarray, length: int) -> list[int]:
     """Return `length` states of a Markov chain with initial probabilities [S] and transitions [S, S]."""
-    rows = np.vstack([initial, transition]).cumsum(1)
-    sums = [(row / row[-1]).tolist() for row in rows]  # as `random.choice` does, but once for all steps
-    states = [bisect_right(sums[0], random.random())]
+    sums = [running_sums(row) for row in transition]
+    states = [bisect_right(running_sums(initial), random.random())]
     while len(states) < length:
-        states.append(bisect_right(sums[1 + states[-1]], random.random()))
+        states.append(bisect_right(sums[states[-1]], random.random()))
     return states
+
+
+def running_sums(probabilities: np.ndarray) -> list[float]:
+    """Return the sums p_0, p_0 + p_1 ... 1, among which a number from U(0, 1) is looked up to draw one of [S].
+
+    So does `random.choice`, to the same numbers, but anew for each draw, with checks that take longer.
+
+    >>> running_sums(np.array([0.25, 0.75]))
+    [0.25, 1.0]
+    """
+    sums = probabilities.cumsum()
+    return list((sums / sums[-1]).tolist())
 
 
 def state_posterior(
