@@ -224,16 +224,19 @@ def walk_back(job: Job, wanted: bool, *tensors: Tensor) -> list[Tensor]:
     projection = job.projection(given)
     width = given.source.dtype if job.dtype is None else job.dtype
     most = max(len(block) for block in kept[0])
-    whole = None if job.affine else torch.empty_like(given.source)
-    scratch = given.source.new_empty(most, job.projected_size(given), dtype=width) if whole is None else None
     sums = [] if form.additive else [given.state[0].new_empty(most, len(weight)) for weight in given.weights]
-    g_source = torch.empty_like(given.source) if whole is None and wanted else whole
+    g_source = torch.empty_like(given.source) if wanted or not job.affine else None
+    if job.affine or g_source is None:
+        scratch = given.source.new_empty(most, job.projected_size(given), dtype=width)
+        g_blocks = [scratch[: len(block)] for block in kept[0]]
+    else:
+        g_blocks = [g_source[chunk.rows] for chunk in chunks]
     # These are sums over the steps.
     g_weights = [WeightGrad(weight, dtype=job.dtype) for weight in given.weights]
     g_parameters = [torch.zeros_like(value, dtype=wide(value.dtype)) for value in given.parameters]
     # Steps take turns: one reads the gradients of the fields after it where the next one writes those before it. Rows
     # that have not begun, for they end earlier, find the gradient of their last state in both.
-    g_fields = [torch.cat([value, value]) for value in g_final]  # [2 B, ...]
+    g_fields = [torch.cat([value, value]).contiguous() for value in g_final]  # [2 B, ...]
     extra_places = job.kernels.extra_places
     slot = {index: rank for rank, index in enumerate(i for i in range(count) if form.operands[i] is not None)}
     g_extra = [  # of the type that products have: compiled kernels trust it
@@ -243,7 +246,7 @@ def walk_back(job: Job, wanted: bool, *tensors: Tensor) -> list[Tensor]:
     g_operands = [given.state[0].new_empty(rows, given.weights[index].shape[1]) for index in job.computed]
     g_outputs = g_outputs.contiguous()
     for number, chunk in reversed(list(enumerate(chunks))):
-        g_block = whole[chunk.rows] if whole is not None else scratch[: len(kept[0][number])]  # type: ignore[index]
+        g_block = g_blocks[number]
         at, *products = (Rows(rooms[number], chunk.local) for rooms in kept)
         fields = fields_at(job, given, histories, chunk)
         g_at, *g_products = (Rows(buffer, chunk.local) for buffer in (g_block, *sums))

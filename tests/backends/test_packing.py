@@ -4,33 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
+from ragged import assert_as_reference
 
-from rnnzoo.backends import fused, packing, reference, walk
+from rnnzoo.backends import fused, packing, walk
 from rnnzoo.backends.packing import Packing, pack_rows
 from rnnzoo.cells import CELLS, make_cell
 from rnnzoo.cells.base import StagedCell
-from rnnzoo.state import flatten, map_state
 
 LENGTHS = [[9, 1, 8, 2, 7, 3, 0, 4], [0, 0, 0, 0, 5, 9, 9, 12], [4] * 8, [0] * 7 + [1], [0] * 8]
 MOST = [10, 1, 20, 20, 20]  # rows in a chunk, about
 STAGED = [name for name in CELLS if issubclass(type(make_cell(name, input_size=2, hidden_size=2)), StagedCell)]
-
-
-def assert_as_reference(name, lengths):
-    """Check outputs, final state and all gradients of `fused`; of lengths above T, T counts."""
-    torch.manual_seed(0)
-    cell = make_cell(name, input_size=3, hidden_size=4).double()
-    values = torch.randn(8, 9, 3, dtype=torch.double)
-    first = map_state(torch.randn_like, cell.initial_state(8))
-    found = []
-    for run, rows in ((fused.run, torch.tensor(lengths)), (reference.run, torch.tensor(lengths).clamp(max=9))):
-        inputs = values.clone().requires_grad_()
-        state = map_state(lambda field: field.clone().requires_grad_(), first)
-        outputs, final = run(cell, inputs, rows, state)
-        loss = outputs.sin().sum() + sum(field.cos().sum() for field in flatten(final))
-        leaves = [inputs, *flatten(state), *cell.parameters()]
-        found.append([outputs, *flatten(final), *torch.autograd.grad(loss, leaves, materialize_grads=True)])
-    torch.testing.assert_close(*found)
 
 
 @pytest.mark.parametrize(("lengths", "most"), list(zip(LENGTHS, MOST, strict=True)), ids=str)
@@ -39,7 +22,7 @@ def test_every_cell_gives_what_the_plain_loop_gives(monkeypatch, name, lengths, 
     """Also where a chunk is one step, or few rows."""
     monkeypatch.setenv("RNNZOO_COMPILE", "0")
     monkeypatch.setattr(walk, "CHUNK", most * 20)
-    assert_as_reference(name, lengths)
+    assert_as_reference(fused, name, lengths)
 
 
 @pytest.mark.parametrize("name", STAGED)
@@ -47,7 +30,7 @@ def test_padding_that_is_kept_changes_nothing(monkeypatch, name):
     """As on a GPU."""
     monkeypatch.setenv("RNNZOO_COMPILE", "0")
     monkeypatch.setattr(packing, "keeps_padding", lambda lengths: True)
-    assert_as_reference(name, LENGTHS[0])
+    assert_as_reference(fused, name, LENGTHS[0])
 
 
 @pytest.mark.parametrize("lengths", [[2, 0, 3, 3], [3, 3, 3, 3], [1, 0, 0, 0], None], ids=str)
