@@ -3,7 +3,8 @@
 A step of a cell is a small product and a row-wise kernel. The product is made by oneDNN's small products (`brgemm`),
 which torch carries along, each of a panel of columns that stays in the cache of one thread: on two threads it takes
 two thirds of the time of a plain product. A program is the calls of a step with the places of what they read and
-write; to run it for many steps here saves what Python takes to call them, which is as long as the kernels.
+write; to run it for many steps here saves what Python takes to call them, which is as long as the kernels, and the
+threads go through all of it without being called anew.
 """
 
 from __future__ import annotations
@@ -23,7 +24,12 @@ MOST_PLACES = 64  # that a kernel takes
 SOURCE = """
 #include <algorithm>
 #include <cstdint>
-#include <utility>
+#ifdef _OPENMP
+#include <omp.h>
+#else
+inline int omp_get_thread_num() { return 0; }
+inline int omp_get_num_threads() { return 1; }
+#endif
 
 namespace at::native::cpublas {
 void brgemm(int64_t M, int64_t N, int64_t K, int64_t ld_a, int64_t ld_b, int64_t ld_c, const bool add_C,
@@ -34,23 +40,29 @@ namespace {
 
 constexpr int64_t PANEL = @PANEL@, DEPTH = 1024, HEIGHT = 64, GROUP = 4;
 constexpr int64_t LITTLE = 1 << 14, MANY = 1 << 17;  // numbers, and products of two, up to which one thread is as fast
-using Index = std::make_index_sequence<@MOST@ + 1>;
-using Caller = void (*)(void*, void**);
+using Kernel = void (*)(void* const* at, int64_t rows, int64_t thread, int64_t threads);
 
-template <size_t... I>
-void call_with(void* function, void** places, std::index_sequence<I...>) {
-    reinterpret_cast<void (*)(decltype((void)I, (void*)nullptr)...)>(function)(places[I]...);
-}
-
-template <size_t N>
-void call(void* function, void** places) {
-    call_with(function, places, std::make_index_sequence<N>());
-}
-
-template <size_t... N>
-Caller caller(int64_t count, std::index_sequence<N...>) {
-    static const Caller callers[] = {call<N>...};
-    return callers[count];
+// What one thread does of C [M, N] = A [M, K] B, or C += A B; the rows of A and C have gaps of their own.
+void multiply_part(const float* a, const float* panels, float* c, int64_t M, int64_t N, int64_t K, int64_t ld_a,
+                   int64_t ld_c, int64_t add, int64_t thread, int64_t threads) {
+    if (!M) return;
+    if (M * N * K <= MANY) {
+        if (thread) return;
+        threads = 1;
+    }
+    const int64_t columns = (N + PANEL - 1) / PANEL;
+    int64_t height = std::min(M, HEIGHT);
+    const auto tasks = [&] { return columns * ((M + height - 1) / height); };
+    while (height > 8 && tasks() < 4 * threads && tasks() % threads) height = (height + 1) / 2;
+    const int64_t rows = (M + height - 1) / height, last = tasks() * (thread + 1) / threads;
+    for (int64_t place = tasks() * thread / threads; place < last; place++) {
+        const int64_t group = place / (columns * GROUP), first = group * GROUP, some = std::min(GROUP, rows - first);
+        const int64_t rest = place - columns * first, n = rest / some * PANEL, m = (first + rest % some) * height;
+        const int64_t width = std::min(PANEL, N - n), count = std::min(height, M - m);
+        for (int64_t k = 0; k < K; k += DEPTH)
+            at::native::cpublas::brgemm(count, width, std::min(DEPTH, K - k), ld_a, width, ld_c, add || k,
+                                        a + m * ld_a + k, panels + n * K + k * width, c + m * ld_c + n, false);
+    }
 }
 
 }  // namespace
@@ -75,42 +87,42 @@ extern "C" void lay_out(float* to, const float* from, int64_t K, int64_t N, int6
     }
 }
 
-// C [M, N] = A [M, K] B, or C += A B; the rows of A and C have gaps of their own.
 extern "C" void multiply(const float* a, const float* panels, float* c, int64_t M, int64_t N, int64_t K, int64_t ld_a,
                          int64_t ld_c, int64_t add, int64_t threads) {
-    if (!M) return;
-    const int64_t columns = (N + PANEL - 1) / PANEL;
-    int64_t height = std::min(M, HEIGHT);
-    const auto tasks = [&] { return columns * ((M + height - 1) / height); };
-    while (height > 8 && tasks() < 4 * threads && tasks() % threads) height = (height + 1) / 2;
-    const int64_t rows = (M + height - 1) / height;
-    #pragma omp parallel for num_threads(threads) schedule(static) if (M * N * K > MANY)
-    for (int64_t place = 0; place < columns * rows; place++) {
-        const int64_t group = place / (columns * GROUP), first = group * GROUP, some = std::min(GROUP, rows - first);
-        const int64_t rest = place - columns * first, n = rest / some * PANEL, m = (first + rest % some) * height;
-        const int64_t width = std::min(PANEL, N - n), count = std::min(height, M - m);
-        for (int64_t k = 0; k < K; k += DEPTH)
-            at::native::cpublas::brgemm(count, width, std::min(DEPTH, K - k), ld_a, width, ld_c, add || k,
-                                        a + m * ld_a + k, panels + n * K + k * width, c + m * ld_c + n, false);
-    }
+    #pragma omp parallel num_threads(threads) if (M * N * K > MANY)
+    multiply_part(a, panels, c, M, N, K, ld_a, ld_c, add, omp_get_thread_num(), omp_get_num_threads());
 }
 
-// A program is a list of calls: function (0: the product above), how many arguments, five sizes of a product besides
-// its rows; then of each argument: address, bytes of a row, and at which rows it begins (0: always at one).
+extern "C" void call(void* kernel, void* const* at, int64_t rows, int64_t threads) {
+    #pragma omp parallel num_threads(threads) if (rows > 1)
+    reinterpret_cast<Kernel>(kernel)(at, rows, omp_get_thread_num(), omp_get_num_threads());
+}
+
+// A program is a list of calls: function (0: the product above), how many arguments, whether all threads have to be
+// done with it before the next one, five sizes of a product besides its rows; then of each argument: address, bytes of
+// a row, and at which rows it begins (0: always at one).
 extern "C" void run(const int64_t* program, const int64_t* counts, int64_t size, int64_t steps, int64_t threads) {
-    void* places[@MOST@];
-    for (int64_t step = 0; step < steps; step++) {
-        for (const int64_t* at = program; at < program + size;) {
-            const int64_t* head = at;
-            at += 7;
-            for (int64_t i = 0; i < head[1]; i++, at += 3)
-                places[i] = reinterpret_cast<void*>(
-                    at[0] + (at[2] ? at[1] * reinterpret_cast<const int64_t*>(at[2])[step] : 0));
-            if (head[0])
-                caller(head[1], Index())(reinterpret_cast<void*>(head[0]), places);
-            else
-                multiply(static_cast<float*>(places[0]), static_cast<float*>(places[1]), static_cast<float*>(places[2]),
-                         counts[step], head[2], head[3], head[4], head[5], head[6], threads);
+    #pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+        const int64_t thread = omp_get_thread_num(), team = omp_get_num_threads();
+        void* places[@MOST@];
+        for (int64_t step = 0; step < steps; step++) {
+            for (const int64_t* at = program; at < program + size;) {
+                const int64_t* head = at;
+                at += 8;
+                for (int64_t i = 0; i < head[1]; i++, at += 3)
+                    places[i] = reinterpret_cast<void*>(
+                        at[0] + (at[2] ? at[1] * reinterpret_cast<const int64_t*>(at[2])[step] : 0));
+                if (head[0])
+                    reinterpret_cast<Kernel>(head[0])(places, counts[step], thread, team);
+                else
+                    multiply_part(static_cast<float*>(places[0]), static_cast<float*>(places[1]),
+                                  static_cast<float*>(places[2]), counts[step], head[3], head[4], head[5], head[6],
+                                  head[7], thread, team);
+                if (head[2]) {
+                    #pragma omp barrier
+                }
+            }
         }
     }
 }
@@ -124,7 +136,7 @@ def load() -> None:
     """Compile the library, or read it from the disk, where that can be done; it takes some seconds the first time."""
     with _lock:
         if not _libraries:
-            _libraries.append(compiled() if possible() else None)
+            _libraries.append(compiled())
 
 
 def library() -> Any:
@@ -132,29 +144,35 @@ def library() -> Any:
     return _libraries[0] if _libraries and os.environ.get("RNNZOO_COMPILE") != "0" else None
 
 
-def possible() -> bool:
-    """Return whether the library may be had: it was not tried in vain, and the processor is one with small products."""
+def offers_products() -> bool:
+    """Return whether there are small products: the processor has them, and the library was not tried in vain."""
     return _libraries != [None] and torch.backends.cpu.get_cpu_capability().startswith(PROCESSORS)
 
 
 def compiled() -> Any:
     """Return the compiled library, after it gave the numbers of plain torch; None if it cannot be had."""
     try:
-        from torch._inductor.codecache import CppCodeCache
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            found = CppCodeCache.load(SOURCE)
-        for name, places, sizes in (("lay_out", 2, 5), ("multiply", 3, 7), ("run", 2, 3)):
+        found = compile_code(SOURCE)
+        for name, places, sizes in (("lay_out", 2, 5), ("multiply", 3, 7), ("call", 2, 2), ("run", 2, 3)):
             function = getattr(found, name)
             function.argtypes = [ctypes.c_void_p] * places + [ctypes.c_int64] * sizes
             function.restype = None
-        left, right = (torch.linspace(-2, 2, 7 * count, device="cpu").sin() for count in (5, 70))
-        left, right = left.reshape(5, 7), right.reshape(7, 70)
-        torch.testing.assert_close(Panels(right, found).multiply(left), left @ right)
+        if offers_products():
+            left, right = (torch.linspace(-2, 2, 7 * count, device="cpu").sin() for count in (5, 70))
+            left, right = left.reshape(5, 7), right.reshape(7, 70)
+            torch.testing.assert_close(Panels(right, found).multiply(left), left @ right)
     except Exception:  # a compiler may fail in any way, and none is needed
         return None
     return found
+
+
+def compile_code(code: str) -> Any:
+    """Compile code in C++, or find it on the disk; return the library."""
+    from torch._inductor.codecache import CppCodeCache
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return CppCodeCache.load(code)
 
 
 class Panels:

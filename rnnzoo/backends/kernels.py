@@ -14,7 +14,7 @@ import os
 import shutil
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import cache
@@ -24,12 +24,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rnnzoo.backends import cpp, program
-from rnnzoo.backends.compiled import TRIED_ROWS, Compiled, Kernel, layouts
+from rnnzoo.backends import cpp, rowwise
+from rnnzoo.backends.compiled import Compiled, Kernel, layouts
 from rnnzoo.backends.form import Form, with_parameters
 from rnnzoo.state import flatten, unflatten
 
 COMPILE_AFTER = 50  # runs with the same layouts; what comes less often is not worth the seconds that compiling takes
+TRIED_ROWS = (64, 37)  # on which a compiled kernel is held to the plain one
 MOST_LAYOUTS = 6  # compiled for one kernel; rarer ones stay plain
 COMPILERS = ("c++", "g++", "clang++", "cl")
 
@@ -259,16 +260,6 @@ def bind(kernel: Kernel, mark: Any, tensors: Sequence[Tensor], rows: Sequence[bo
     return _compiled[key]
 
 
-def decompositions(tensors: Sequence[Tensor]) -> dict[Any, Callable[..., Tensor]]:
-    """Return what is written otherwise before it is compiled: on CPUs in float32, tanh(x) as 2 σ(2x) - 1.
-
-    The vectorised tanh of compiled code takes three times as long as its sigmoid; this one is off by 2e-7 at most.
-    """
-    if any(value.device.type != "cpu" or value.dtype == torch.float64 for value in tensors):
-        return {}
-    return {torch.ops.aten.tanh.default: lambda x: 2 * torch.sigmoid(2 * x) - 1}
-
-
 def tolerance(tensors: Sequence[Tensor]) -> tuple[float, float]:
     """Return how far compiled numbers may be from plain ones, which are rounded more often where types are narrow."""
     device = tensors[0].device.type
@@ -280,29 +271,16 @@ def tolerance(tensors: Sequence[Tensor]) -> tuple[float, float]:
 
 def compile_kernel(kernel: Kernel, tensors: Sequence[Tensor], rows: Sequence[bool]) -> Kernel:
     """Compile a kernel for the shapes of `tensors`; return the plain one if that cannot be done."""
-    from torch.fx.experimental.proxy_tensor import make_fx
-
-    def draw(count: int, seed: int = 0) -> list[Tensor]:
-        return drawn(tensors, rows, count, seed)
-
-    many, few = TRIED_ROWS
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what torch says of its own parts
-            mode, examples = of_any_rows(draw(many), rows) if any(rows) else (nullcontext(), draw(many))
-            with mode:
-                graph = make_fx(kernel, decomposition_table=decompositions(tensors))(*examples)
-            code: Any = torch._inductor.compile(graph, list(examples))
-            constants = [each for each in vars(graph).values() if isinstance(each, Tensor)]
-            found = Compiled(code, tensors, rows, [*constants, *graph.buffers(), *graph.parameters()])
-        for count in (many, few, 1) if any(rows) else (many,):
-            plain, fast = draw(count), draw(count)
-            kernel(*plain)
-            found(*fast)
-            check(fast, plain)
+        return tried(in_cpp(kernel, tensors, rows), kernel, tensors, rows)
+    except Exception:  # it does something that is not known there, which torch's compiler may know
+        pass
+    try:
+        return tried(by_torch(kernel, tensors, rows), kernel, tensors, rows)
     except Exception as error:  # a compiler may fail in any way, and none is needed
         if any(rows):
-            if compile_kernel(kernel, draw(many), [False] * len(rows)) is not kernel:  # the compiler is not to blame
+            fixed = compile_kernel(kernel, drawn(tensors, rows, TRIED_ROWS[0]), [False] * len(rows))
+            if fixed is not kernel:  # the compiler is not to blame
                 warnings.warn(
                     "rnnzoo: a cell computes otherwise for each number of rows (len(x), a loop over rows), and is not "
                     "compiled: plain torch runs it, with the same numbers but slower; take x.shape[0] for len(x)",
@@ -318,10 +296,60 @@ def compile_kernel(kernel: Kernel, tensors: Sequence[Tensor], rows: Sequence[boo
             )
         _failures.append(str(error))
         return kernel
-    if any(rows):
-        cpp.load()
-        if cpp.library() is not None and not callable_from_cpp(found, kernel, draw, rows):
-            found.parts = None
+
+
+def in_cpp(kernel: Kernel, tensors: Sequence[Tensor], rows: Sequence[bool]) -> Kernel:
+    """Return a kernel in C++, for any number of rows.
+
+    Raises:
+        RefusedError: if it is none of those that can be had so.
+    """
+    if not any(rows) or any(each.device.type != "cpu" for each in tensors):
+        raise rowwise.RefusedError("no rows, or not on a CPU")
+    cpp.load()
+    if cpp.library() is None:
+        raise rowwise.RefusedError("no compiler")
+    mode, examples = of_any_rows(drawn(tensors, rows, TRIED_ROWS[0]), rows)
+    with mode:
+        graph = traced(kernel, examples, rowwise.decompositions())
+    source = rowwise.source(graph, tensors, rows)
+    if len(tensors) + len(source.constants) > cpp.MOST_PLACES:
+        raise rowwise.RefusedError("too many tensors")
+    return Compiled(source, tensors, rows)
+
+
+def by_torch(kernel: Kernel, tensors: Sequence[Tensor], rows: Sequence[bool]) -> Kernel:
+    """Return a kernel that torch's compiler makes."""
+    examples = drawn(tensors, rows, TRIED_ROWS[0])
+    mode, examples = of_any_rows(examples, rows) if any(rows) else (nullcontext(), examples)
+    with mode:
+        graph = traced(kernel, examples, {})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what torch says of its own parts
+        code: Kernel = torch._inductor.compile(graph, list(examples))
+    return code
+
+
+def traced(kernel: Kernel, examples: Sequence[Tensor], decompositions: Mapping[Any, Any]) -> torch.fx.GraphModule:
+    """Return the operations of a kernel."""
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what torch says of its own parts
+        return make_fx(kernel, decomposition_table={**decompositions})(*examples)
+
+
+def tried(found: Kernel, kernel: Kernel, tensors: Sequence[Tensor], rows: Sequence[bool]) -> Kernel:
+    """Return a compiled kernel that gives the numbers of the plain one.
+
+    Raises:
+        AssertionError: if it does not.
+    """
+    for count in (*TRIED_ROWS, 1) if any(rows) else TRIED_ROWS[:1]:
+        plain, fast = drawn(tensors, rows, count), drawn(tensors, rows, count)
+        kernel(*plain)
+        found(*fast)
+        check(fast, plain)
     return found
 
 
@@ -344,25 +372,6 @@ def of_any_rows(tensors: Sequence[Tensor], rows: Sequence[bool]) -> tuple[Abstra
         return mode.from_tensor(tensor, symbolic_context=context, source=ConstantSource(f"tensor_{place}"))
 
     return mode, [stand_in(place, tensor) for place, tensor in enumerate(tensors)]
-
-
-def callable_from_cpp(
-    compiled: Compiled, kernel: Kernel, draw: Callable[[int, int], list[Tensor]], rows: Sequence[bool]
-) -> bool:
-    """Find out what a kernel calls in C++; return whether that alone, on other numbers and rows, does the same."""
-    try:
-        compiled.record(*(draw(count, 0) for count in TRIED_ROWS))
-        for count in (*TRIED_ROWS, 1):
-            ours, theirs = draw(count, 1), draw(count, 1)
-            places = [program.Rows(each) if any_rows else each for each, any_rows in zip(ours, rows, strict=True)]
-            counts = torch.tensor([count], device="cpu")
-            if not program.run_in_cpp([program.Call(compiled, places, on_trial=True)], counts):
-                return False
-            kernel(*theirs)
-            check(ours, theirs)
-    except Exception:  # torch's compiled code may look otherwise one day; Python can call it still
-        return False
-    return True
 
 
 def drawn(tensors: Sequence[Tensor], rows: Sequence[bool], count: int, seed: int = 0) -> list[Tensor]:

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.overrides import TorchFunctionMode
 
-from rnnzoo.backends.cpp import Panels, library
+from rnnzoo.backends.cpp import Panels, library, offers_products
 from rnnzoo.cells.base import wide
 from rnnzoo.lengths import followed
 
@@ -98,7 +98,7 @@ class Product:
         """Return what operands are multiplied with: Wᵀ, or going back W, laid out for that."""
         if back not in self.matrices:
             matrix = self.weight if back else self.weight.t()
-            if self.often and matrix.dtype == torch.float32 and library() is not None:
+            if self.often and matrix.dtype == torch.float32 and library() is not None and offers_products():
                 self.matrices[back] = Panels(matrix)
             else:
                 self.matrices[back] = matrix.contiguous() if self.often else matrix

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from rnnzoo.backends import cpp
-from rnnzoo.backends.compiled import Compiled, Kernel, layouts
+from rnnzoo.backends.compiled import Compiled, Kernel
 from rnnzoo.backends.product import Product
 
 
@@ -54,12 +54,23 @@ def address(place: Place) -> tuple[int, int, int]:
     return place.buffer.data_ptr(), width, 0 if place.places is None else place.places.data_ptr()
 
 
+class Memory(NamedTuple):
+    """What a program in C++ uses besides the tensors that it is given.
+
+    Args:
+        matrices: the weights of its products, as they are laid out.
+        sums: tensors, and what each thread adds to them, [threads, ...].
+    """
+
+    matrices: list[Tensor]
+    sums: list[tuple[Tensor, Tensor]]
+
+
 class Call(NamedTuple):
     """A kernel with its tensors."""
 
     kernel: Kernel
     places: Sequence[Place]
-    on_trial: bool = False
 
     def each(self, counts: Sequence[int]) -> Iterator[None]:
         """Call it, at each step."""
@@ -67,28 +78,19 @@ class Call(NamedTuple):
             self.kernel(*tensors)
             yield
 
-    def encoded(self, counts: Tensor, rooms: list[Tensor]) -> list[int] | None:
-        """Return the numbers that C++ reads, or None if it cannot be called from there; rooms are memory it needs."""
-        if not isinstance(self.kernel, Compiled) or self.kernel.parts is None:
+    def encoded(self, memory: Memory) -> list[int] | None:
+        """Return the numbers that C++ reads besides whether to wait, or None if it cannot be called from there."""
+        if not isinstance(self.kernel, Compiled):
             return None
         tensors = [place.buffer if isinstance(place, Rows) else place for place in self.places]
         rows = [isinstance(place, Rows) for place in self.places]
-        if layouts(tensors, rows) != self.kernel.layouts:
+        if rows != self.kernel.rows or not self.kernel.fits(tensors):
             return None
-        most = int(counts.max()) if len(counts) else 0
-        scratch = [torch.empty(size.of(most), dtype=torch.uint8, device="cpu") for size in self.kernel.scratch]
-        if self.on_trial:
-            for each in scratch:
-                each.fill_(255)  # not a number: what nothing has written is not taken for a result
-        rooms += scratch
-        addresses = [address(place) for place in (*self.places, *scratch, *self.kernel.constants)]
-        numbers: list[int] = []
-        for function, arguments in self.kernel.parts:
-            numbers += [function, len(arguments), *[0] * 5]
-            for tensor, offset in arguments:
-                base, *rest = (0, 1, counts.data_ptr()) if tensor is None else addresses[tensor]
-                numbers += [base + offset, *rest]
-        return numbers
+        places = [*self.places, *self.kernel.constants]
+        for at, parts in self.kernel.partial_sums(tensors).items():
+            memory.sums.append((tensors[at], parts))
+            places[at] = parts
+        return [self.kernel.function, len(places), *[0] * 5, *(number for place in places for number in address(place))]
 
 
 class Multiply(NamedTuple):
@@ -106,15 +108,15 @@ class Multiply(NamedTuple):
             self.product.put(operand, out, back=self.back, add=self.add)
             yield
 
-    def encoded(self, counts: Tensor, rooms: list[Tensor]) -> list[int] | None:
-        """Return the numbers that C++ reads, or None if it cannot be made there; rooms are memory it needs."""
+    def encoded(self, memory: Memory) -> list[int] | None:
+        """Return the numbers that C++ reads besides whether to wait, or None if it cannot be made there."""
         operand, out = self.operand.buffer, self.out.buffer
         matrix = self.product.matrix(back=self.back)
         if not isinstance(matrix, cpp.Panels) or operand.dtype != out.dtype or out.dtype != torch.float32:
             return None
         if not (cpp.in_rows(operand) and cpp.in_rows(out)):
             return None
-        rooms.append(matrix.numbers)
+        memory.matrices.append(matrix.numbers)
         sizes = matrix.sizes(operand, out, add=self.add)
         places = (address(self.operand), address(matrix.numbers), address(self.out))
         return [0, 3, *sizes, *(number for place in places for number in place)]
@@ -139,14 +141,18 @@ def run_in_cpp(calls: Sequence[Call | Multiply], counts: Tensor) -> bool:
 
     Products can where their weight is laid out for it, in float32 for at least `product.FEW` steps.
     """
-    rooms: list[Tensor] = []
+    memory = Memory([], [])
+    encoded = [call.encoded(memory) for call in calls]
     numbers: list[int] = []
-    for call in calls:
-        encoded = call.encoded(counts, rooms)
-        if encoded is None:
+    for place, (call, own) in enumerate(zip(calls, encoded, strict=True)):
+        if own is None:
             return False
-        numbers += encoded
+        # Each thread has its own rows of a step in all kernels, but not in products.
+        wait = place + 1 == len(calls) or isinstance(call, Multiply) or isinstance(calls[place + 1], Multiply)
+        numbers += [*own[:2], int(wait), *own[2:]]
     program = (ctypes.c_int64 * len(numbers))(*numbers)
     places = (ctypes.addressof(program), counts.data_ptr())
     cpp.library().run(*places, len(numbers), len(counts), torch.get_num_threads())
+    for total, parts in memory.sums:
+        total += parts.sum(0)
     return True

@@ -143,11 +143,14 @@ class Pieces:
             if any(each.is_complex() for each in tensors):  # the compiler does not know them
                 piece(*tensors)
                 return
-            key = (name, tensors[0].shape)
-            if key not in self.bound:
+            if name not in self.bound:
                 mark = (self.mark, name, self.mask is None, self.autocast)
-                self.bound[key] = bind(piece, mark, tensors, [False] * len(tensors))
-            self.bound[key](*tensors)
+                first = count + (self.mask is not None)
+                shared = {*range(first, first + len(self.names))}  # these have no rows
+                if name == "grads":
+                    shared |= {*range(len(tensors) - len(self.names), len(tensors))}
+                self.bound[name] = bind(piece, mark, tensors, [place not in shared for place in range(len(tensors))])
+            self.bound[name](*tensors)
 
     def casting(self) -> AbstractContextManager[None]:
         """Return autocast as it was in the forward pass."""

@@ -8,9 +8,8 @@ import torch.nn.functional as F
 from matrix_layouts import LAYOUTS, laid_out
 from torch import Tensor
 
-from rnnzoo.backends import compiled as compiled_for
-from rnnzoo.backends import cpp, fused, kernels, program, reference
-from rnnzoo.backends.compiled import Argument, Compiled
+from rnnzoo.backends import cpp, fused, kernels, program, reference, rowwise
+from rnnzoo.backends.compiled import Compiled
 from rnnzoo.backends.cpp import Panels
 from rnnzoo.backends.product import Product
 from rnnzoo.backends.program import Call, Multiply, Rows, run
@@ -84,13 +83,18 @@ def test_a_single_column_or_row_has_any_stride() -> None:
 
 
 def doubled(source: Tensor, target: Tensor) -> None:
-    """Write twice the source plus the mean of its rows, for which compiled code needs memory of its own."""
+    """Write twice the source plus the mean of its rows."""
     target.copy_(2 * source + source.mean(1, keepdim=True))
+
+
+def rows_of(size: int) -> list[Tensor]:
+    """Return tensors for `doubled`."""
+    return [torch.randn(3, size), torch.empty(3, size)]
 
 
 def compiled(size: int) -> Compiled:
     """Return `doubled` as `bind` compiles it for rows of some size."""
-    kernel = kernels.compile_kernel(doubled, [torch.randn(3, size), torch.empty(3, size)], [True, True])
+    kernel = kernels.compile_kernel(doubled, rows_of(size), [True, True])
     assert isinstance(kernel, Compiled)
     return kernel
 
@@ -107,7 +111,6 @@ def calls_in_cpp(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 def test_a_program_is_the_same_in_cpp_and_in_python(monkeypatch: pytest.MonkeyPatch, counts: list[int]) -> None:
     """Steps go forward, back and in turns, with fewer and fewer rows; there may be no step."""
     kernel = compiled(8)
-    assert kernel.parts is not None
     weight = torch.randn(8, 8) / 8
     rows = torch.tensor(counts, dtype=torch.int64)
     steps = torch.arange(len(counts))
@@ -162,45 +165,30 @@ def test_what_cannot_be_called_from_cpp_runs_in_python() -> None:
     torch.testing.assert_close(target.buffer, gaps.buffer @ narrow.weight.t())
 
 
-def test_a_kernel_whose_functions_are_not_found_out_is_called_from_python() -> None:
-    """Tensors in one piece of memory cannot be told apart, and too many are more than C++ can hand over."""
-    kernel = compiled(8)
-    shared = [torch.zeros(2, count, 8) for count in compiled_for.TRIED_ROWS]
-    again = Compiled(kernel.kernel, [*shared[0]], [True, True])
-    again.record(*([*each] for each in shared))
-    assert again.parts is None
+def test_more_tensors_than_cpp_can_hand_over() -> None:
+    """They are handed over by torch's compiler."""
 
     def several(*tensors: Tensor) -> None:
         for each in tensors:
             each.add_(1)
 
     tensors = [torch.zeros(2, 3) for _ in range(cpp.MOST_PLACES + 1)]
-    large = kernels.compile_kernel(several, tensors, [True] * len(tensors))
-    assert isinstance(large, Compiled)
-    assert large.parts is None or all(len(places) <= cpp.MOST_PLACES for _, places in large.parts)
-    run([Call(large, list(map(Rows, tensors)))], torch.tensor([2, 2]))
-    assert all(bool((each == 2).all()) for each in tensors)
+    for count in (cpp.MOST_PLACES, cpp.MOST_PLACES + 1):
+        some = [each.clone() for each in tensors[:count]]
+        kernel = kernels.compile_kernel(several, some, [True] * count)
+        assert isinstance(kernel, Compiled) == (count == cpp.MOST_PLACES)
+        run([Call(kernel, list(map(Rows, some)))], torch.tensor([2, 2]))
+        assert all(bool((each == 2).all()) for each in some)
 
 
 def test_wrong_numbers_in_cpp_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A kernel that gives other numbers when it is called from C++ is called from Python."""
-    real = Compiled.record
-
-    def mistaken(self: Compiled, *tensors: list[Tensor]) -> None:
-        real(self, *tensors)
-        assert self.parts is not None
-        self.parts = [
-            (function, [Argument(1) if each.tensor == 0 else each for each in arguments])
-            for function, arguments in self.parts
-        ]
-
-    monkeypatch.setattr(Compiled, "record", mistaken)
-    kernel = compiled(9)
-    assert kernel.parts is None
+    """Torch's compiler makes a kernel that gave other numbers."""
+    monkeypatch.setitem(rowwise.CODE, "mul", "{0} * {1} * 1.01f")
+    assert not isinstance(kernels.compile_kernel(doubled, rows_of(9), [True, True]), Compiled)
 
 
 def test_operations_that_are_not_in_cpp_are_noticed() -> None:
-    """What torch's own library writes into memory of the compiled code is not there when C++ calls the rest."""
+    """What has a product in it is left to torch's compiler."""
     weight = torch.randn(9, 9)
 
     def multiplied(source: Tensor, matrix: Tensor, target: Tensor) -> None:
@@ -208,23 +196,9 @@ def test_operations_that_are_not_in_cpp_are_noticed() -> None:
 
     tensors = torch.randn(3, 9), weight, torch.empty(3, 9)
     kernel = kernels.compile_kernel(multiplied, tensors, [True, False, True])
-    assert isinstance(kernel, Compiled)
-    assert kernel.parts is None
+    assert not isinstance(kernel, Compiled)
     run([Call(kernel, [Rows(tensors[0]), weight, Rows(tensors[2])])], torch.tensor([3]))
     torch.testing.assert_close(tensors[2], torch.mm(tensors[0].sin(), weight).cos(), rtol=1e-4, atol=1e-4)
-
-
-def test_compiled_code_that_cannot_be_watched_is_called_from_python(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Torch's modules may look otherwise one day; nothing else is given up for that."""
-
-    def missing() -> None:
-        raise AttributeError("modules")
-
-    monkeypatch.setattr("rnnzoo.backends.compiled.modules", missing)
-    failures = list(kernels._failures)
-    kernel = compiled(10)
-    assert kernel.parts is None
-    assert kernels._failures == failures
 
 
 def test_other_strides_than_those_compiled_for_are_left_to_python() -> None:
@@ -239,7 +213,7 @@ def test_other_strides_than_those_compiled_for_are_left_to_python() -> None:
 
 
 class Shifted(GatedCell):
-    """A cell with a buffer, and with a mean for which its compiled code needs memory."""
+    """A cell with a buffer, and with a mean."""
 
     gate_count = 1
 
@@ -263,7 +237,7 @@ def assert_as_reference(cell: Cell, inputs: Tensor, state: State, lengths: Tenso
 
 @pytest.mark.parametrize("name", ["lstm", "mogrifier"])
 def test_one_kernel_serves_any_number_of_rows(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Few, many, one, and fewer from step to step; memory for each row is enough."""
+    """Few, many, one, and fewer from step to step."""
     cell = make_cell(name, input_size=5, hidden_size=16)
     in_cpp, compiled_before = calls_in_cpp(monkeypatch), set(kernels._compiled)
     made = []
@@ -304,7 +278,7 @@ def test_cells_that_ask_how_many_rows_there_are(how: str) -> None:
 
 
 def test_constants_of_a_cell_are_read_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A buffer is no scratch: its numbers count, also those that are written there later, in C++ too."""
+    """The numbers of a buffer count, also those that are written there later, in C++ too."""
     in_cpp = calls_in_cpp(monkeypatch)
     cell = Shifted(input_size=5, hidden_size=16)
     inputs = torch.randn(8, 7, 5, requires_grad=True)

@@ -131,7 +131,7 @@ def test_auto_takes_a_backend_that_can_run_the_cell_and_says_why(case):
 )
 def test_auto_knows_what_is_fast(monkeypatch, name, rows, size, able, expected):
     monkeypatch.setattr(select, "can_compile", lambda device: able != "nothing")
-    monkeypatch.setattr(cpp, "possible", lambda: "C++" in able)
+    monkeypatch.setattr(cpp, "offers_products", lambda: "C++" in able)
     monkeypatch.setattr(select, "transformed", lambda: "transformed" in able)
     cell = make_cell(name, input_size=I, hidden_size=size).to(torch.bfloat16 if "narrow" in able else torch.float32)
     autocast = torch.autocast("cpu", torch.bfloat16, enabled="autocast" in able)
