@@ -21,6 +21,15 @@ from torch import Tensor
 PROCESSORS = ("AVX2", "AVX512")  # that have small products, as torch names them
 PANEL = 64 if torch.backends.cpu.get_cpu_capability().startswith("AVX512") else 32  # columns, by measurement
 MOST_PLACES = 64  # that a kernel takes
+# Of a file whose loops are to run in vectors: torch's options for its own code, which is written in vectors, forbid it.
+VECTORS = """
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("tree-loop-vectorize", "no-math-errno")
+#ifdef __AVX512F__
+#pragma GCC target("prefer-vector-width=512")
+#endif
+#endif
+"""
 SOURCE = """
 #include <algorithm>
 #include <cstdint>

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rnnzoo.backends.cpp import VECTORS
 from rnnzoo.backends.kernels import COMPILE_AFTER
 
 SMALLEST = 2**16  # numbers, B · T · N, below which the plain loop is good enough
@@ -232,7 +233,7 @@ def compiled(name: str, source: str, pointers: list[str], like: Tensor) -> Any:
         _runs += 1
         if mode != "1" and _runs < COMPILE_AFTER:
             return None
-        _kernels[key] = load(source.replace("NUMBER", TYPES[like.dtype]), pointers, TYPES[like.dtype])
+        _kernels[key] = load(VECTORS + source.replace("NUMBER", TYPES[like.dtype]), pointers, TYPES[like.dtype])
     return _kernels[key]
 
 

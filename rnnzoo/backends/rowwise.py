@@ -18,19 +18,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from rnnzoo.backends.cpp import VECTORS
+
 aten = torch.ops.aten
 
 MOST_PIECES = 64  # of a row, and of what is computed from it: more would be a long program
 LEAST_WIDTH = 16  # numbers of a piece that is worth a loop of its own where pieces of other sizes are cut to it
 MOST_CUTS = 8  # into which a piece is cut for that
 MOST_SAVED = 2**16  # numbers of a row that one loop leaves for another one
-PRELUDE = """
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC optimize("tree-loop-vectorize", "no-math-errno")
-#ifdef __AVX512F__
-#pragma GCC target("prefer-vector-width=512")
-#endif
-#endif
+PRELUDE = VECTORS + """
 #include <cstdint>
 #include <cstring>
 
