@@ -26,7 +26,9 @@ MOST_PIECES = 64  # of a row, and of what is computed from it: more would be a l
 LEAST_WIDTH = 16  # numbers of a piece that is worth a loop of its own where pieces of other sizes are cut to it
 MOST_CUTS = 8  # into which a piece is cut for that
 MOST_SAVED = 2**16  # numbers of a row that one loop leaves for another one
-PRELUDE = VECTORS + """
+PRELUDE = (
+    VECTORS
+    + """
 #include <cstdint>
 #include <cstring>
 
@@ -36,6 +38,13 @@ namespace {
 
 INLINE float as_float(int32_t x) { float y; std::memcpy(&y, &x, 4); return y; }
 INLINE int32_t as_bits(float x) { int32_t y; std::memcpy(&y, &x, 4); return y; }
+
+// a or b. A conditional expression may become a branch around what only one of them needs, and then there are no vectors.
+INLINE float chosen(bool first, float a, float b) {
+    const int32_t mask = -static_cast<int32_t>(first);
+    return as_float((as_bits(a) & mask) | (as_bits(b) & ~mask));
+}
+INLINE bool chosen(bool first, bool a, bool b) { return (first & a) | (!first & b); }
 
 // exp(x) for -88 < x < 89.5, by a polynomial of the part of x that no power of two stands for.
 INLINE float power(float x) {
@@ -77,21 +86,25 @@ INLINE float logarithm(float x) {
     p = __builtin_fmaf(p, m, -2.4999993993e-1f);
     p = __builtin_fmaf(p, m, 3.3333331174e-1f);
     const float tail = __builtin_fmaf(n, -2.12194440e-4f, __builtin_fmaf(-0.5f, square, p * m * square));
-    const float y = __builtin_fmaf(n, 0.693359375f, m + tail);
-    const float rest = x == 0.0f ? -__builtin_inff() : x == __builtin_inff() ? x : __builtin_nanf("");
-    return x > 0.0f && x < __builtin_inff() ? y : rest;
+    float y = __builtin_fmaf(n, 0.693359375f, m + tail);
+    y = chosen((x == __builtin_inff()) | (x != x), x, y);
+    y = chosen(x == 0.0f, -__builtin_inff(), y);
+    return chosen(x < 0.0f, __builtin_nanf(""), y);
 }
 
 INLINE float logarithm_of_more(float x) {  // log(1 + x), also of small x
-    const float u = 1.0f + x, y = logarithm(u) * (x / (u - 1.0f));
-    return u == 1.0f ? x : u == __builtin_inff() ? u : y;
+    const float u = 1.0f + x;
+    const float y = chosen(u == __builtin_inff(), u, logarithm(u) * (x / (u - 1.0f)));
+    return chosen(u == 1.0f, x, y);
 }
 
 }  // namespace
 """
+)
 
 
-CODE = {  # of what computes number by number; not-a-numbers stay what they are
+# Of what computes number by number. Not-a-numbers stay what they are; nothing branches, for then there are no vectors.
+CODE = {
     "add": "{0} + {1}",
     "sub": "{0} - {1}",
     "rsub": "{1} - {0}",
@@ -107,18 +120,18 @@ CODE = {  # of what computes number by number; not-a-numbers stay what they are
     "log1p": "logarithm_of_more({0})",
     "sigmoid": "logistic({0})",
     "tanh": "2.0f * logistic(2.0f * {0}) - 1.0f",  # off by 2e-7 at most
-    "relu": "{0} < 0.0f ? 0.0f : {0}",
-    "maximum": "{0} > {1} || {0} != {0} ? {0} : {1}",
-    "minimum": "{0} < {1} || {0} != {0} ? {0} : {1}",
-    "where": "{0} ? {1} : {2}",
+    "relu": "chosen({0} < 0.0f, 0.0f, {0})",
+    "maximum": "chosen(({0} > {1}) | ({0} != {0}), {0}, {1})",
+    "minimum": "chosen(({0} < {1}) | ({0} != {0}), {0}, {1})",
+    "where": "chosen({0}, {1}, {2})",
     "gt": "{0} > {1}",
     "ge": "{0} >= {1}",
     "lt": "{0} < {1}",
     "le": "{0} <= {1}",
     "eq": "{0} == {1}",
     "ne": "{0} != {1}",
-    "logical_and": "{0} && {1}",
-    "logical_or": "{0} || {1}",
+    "logical_and": "{0} & {1}",
+    "logical_or": "{0} | {1}",
     "logical_not": "!{0}",
 }
 TRUTHS = {"gt", "ge", "lt", "le", "eq", "ne", "logical_and", "logical_or", "logical_not"}
@@ -126,6 +139,7 @@ MOVES = {
     "alias", "cat", "clone", "detach", "expand", "lift_fresh_copy", "permute", "select", "slice", "slice_scatter",
     "split_with_sizes", "squeeze", "t", "transpose", "unbind", "unsqueeze", "view",
 }  # fmt: skip
+FILLED = {"full", "full_like", "ones_like", "scalar_tensor", "zeros_like"}
 WHOLE = {"full", "scalar_tensor", "where"}  # may be of whole numbers, if few: a float has them too
 
 
@@ -274,6 +288,8 @@ class Reader:
                 self.values[at] = self.given(self.places[at])
             elif at.op == "get_attr":
                 tensor = getattr(self.graph, at.target)
+                if type(tensor) not in (Tensor, torch.nn.Parameter):
+                    raise RefusedError("a constant without numbers")
                 self.constants.append(tensor)
                 self.tensors.append(tensor)
                 self.rows.append(False)
@@ -293,16 +309,17 @@ class Reader:
         """Return the value of an operation."""
         kind = kind_of(at)
         if isinstance(at.meta["val"], torch.SymInt):
-            return Rows(at.meta["val"].node.expr.is_Symbol)
-        given = [self.value(each) for each in at.args]
-        options = {name: self.value(each) for name, each in at.kwargs.items()}
+            return Rows(at.meta["val"])
+        shaped = kind in MOVES or kind in FILLED
+        given = [self.value(each, sizes=shaped) for each in at.args]
+        options = {name: self.value(each, sizes=shaped) for name, each in at.kwargs.items()}
         if kind in ("copy_", "add_") and at.args[0] in self.places:
             return self.store(self.places[at.args[0]], kind, *given, **options)
         if kind == "getitem":
             return given[0][given[1]]
         if kind in MOVES:
             found = self.move(at, given)
-        elif kind in ("full", "full_like", "zeros_like", "ones_like", "scalar_tensor"):
+        elif kind in FILLED:
             found = self.filled(kind, given)
         elif kind in ("sum", "mean"):
             return self.sum(at, kind, *given)
@@ -326,18 +343,19 @@ class Reader:
         self.check(at, found)
         return found
 
-    def value(self, argument: Any) -> Any:
-        """Return an argument of an operation: a value, a number, or a list of some."""
+    def value(self, argument: Any, *, sizes: bool) -> Any:
+        """Return an argument of an operation: a value, a number, or a list of some; how many rows only as a size."""
         if isinstance(argument, list | tuple):
-            return [self.value(each) for each in argument]
-        if not isinstance(argument, torch.fx.Node):
-            return argument
-        if argument in self.places and self.places[argument] in {each.target for each in self.stores}:
-            raise RefusedError("a tensor that is read after it was written")
-        found = self.values[argument]
+            return [self.value(each, sizes=sizes) for each in argument]
+        found = Rows(argument) if isinstance(argument, torch.SymInt) else argument
+        if isinstance(argument, torch.fx.Node):
+            found = self.values[argument]
+            written = {each.target for each in self.stores}
+            if found is None or self.places.get(argument) in written:
+                raise RefusedError("a tensor that is read after it was written")
         if isinstance(found, Rows):
-            if not found.plain:
-                raise RefusedError("a size made from the number of rows")
+            if not (sizes and found.size.node.expr.is_Symbol):
+                raise RefusedError("numbers made from that of the rows")
             return 1
         return found
 
@@ -519,9 +537,9 @@ class Reader:
 
 @dataclass
 class Rows:
-    """A size that the number of rows decides: it is that number, or not."""
+    """A size that the number of rows decides."""
 
-    plain: bool
+    size: torch.SymInt
 
 
 class Term(NamedTuple):

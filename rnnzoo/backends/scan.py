@@ -175,12 +175,11 @@ class ScanFunction(torch.autograd.Function):
         plain = sample is first  # the outputs are the hidden states
         y = h if plain and pieces.mask is None else sample.new_empty(len(x), sample.shape[-1])
         parts = cut(batch_size, steps, part_size(h))
-        room = h.new_empty(len(parts[0]), h.shape[1])
+        room = h.new_empty(max(map(len, parts)), h.shape[1])
         for part in parts:
             a, b = room[: len(part)], h[part.rows]
             pieces.call("coefficients", part.rows, x[part.rows], *parameters, a, b)
-            for run in part.runs:
-                recur(run.of(a, part), run.of(h), run.before(initial, h))  # b is h now
+            recur(part.steps(a), part.steps(b), part.before(initial, h))  # b is h now
             if not plain:
                 pieces.call("readout", part.rows, x[part.rows], b, *parameters, y[part.rows])
         if plain and pieces.mask is not None:
@@ -204,7 +203,7 @@ class ScanFunction(torch.autograd.Function):
         carried = torch.zeros_like(initial) if g_final is None else g_final.to(initial.dtype, copy=True).contiguous()
         g_x = torch.empty_like(x)
         totals = [torch.zeros_like(parameter, dtype=wide(parameter.dtype)) for parameter in parameters]
-        rooms = [h.new_empty(len(ctx.parts[0]), h.shape[1]) for _ in range(4)]
+        rooms = [h.new_empty(max(map(len, ctx.parts)), h.shape[1]) for _ in range(4)]
         for part in reversed(ctx.parts):
             a, g_a, g_b, g_h = (room[: len(part)] for room in rooms)
             given, hidden, sent = x[part.rows], h[part.rows], g_y[part.rows]
@@ -215,16 +214,15 @@ class ScanFunction(torch.autograd.Function):
                 g_h = sent
             else:
                 g_h = torch.where(pieces.mask[part.rows], sent, 0.0)
-            for run in reversed(part.runs):
-                one, into = [run.of(each, part) for each in (a, g_h)], [run.of(each, part) for each in (g_a, g_b)]
-                recur_back(one[0], run.of(h), run.before(initial, h), one[1], carried[run.batch], *into)
+            before, left = part.before(initial, h), carried[part.batch]
+            recur_back(*map(part.steps, (a, hidden)), before, part.steps(g_h), left, *map(part.steps, (g_a, g_b)))
             pieces.call("grads", part.rows, given, hidden, sent, g_a, g_b, *parameters, g_x[part.rows], *totals)
         pieces.bound.clear()
         narrow = (total.to(parameter.dtype) for total, parameter in zip(totals, parameters, strict=True))
         return None, g_x.unflatten(0, (len(initial), -1)), carried, *narrow
 
 
-class Run(NamedTuple):
+class Part(NamedTuple):
     """Some rows of a batch over some steps, which lie side by side in [B·T, ...]: whole rows, or a part of one.
 
     Args:
@@ -237,26 +235,16 @@ class Run(NamedTuple):
     rows: slice
     first: bool
 
-    def of(self, values: Tensor, part: Part | None = None) -> Tensor:
-        """Return [r, s, N] of values [B·T, N], or of those of a part."""
-        start = 0 if part is None else part.rows.start
-        return values[self.rows.start - start : self.rows.stop - start].unflatten(
-            0, (self.batch.stop - self.batch.start, -1)
-        )
+    def __len__(self) -> int:
+        return int(self.rows.stop - self.rows.start)
+
+    def steps(self, values: Tensor) -> Tensor:
+        """Return [r, s, N] of the values of this part [r·s, N]."""
+        return values.unflatten(0, (self.batch.stop - self.batch.start, -1))
 
     def before(self, initial: Tensor, hidden: Tensor) -> Tensor:
         """Return the state before the first of these steps [r, N]."""
         return initial[self.batch] if self.first else hidden[self.rows.start - 1 : self.rows.start]
-
-
-class Part(NamedTuple):
-    """Some of the rows of [B·T, ...], and the runs that they consist of."""
-
-    rows: slice
-    runs: tuple[Run, ...]
-
-    def __len__(self) -> int:
-        return int(self.rows.stop - self.rows.start)
 
 
 def part_size(hidden: Tensor) -> int:
@@ -265,19 +253,21 @@ def part_size(hidden: Tensor) -> int:
 
 
 def cut(batch_size: int, steps: int, size: int) -> list[Part]:
-    """Cut [B·T, ...] into parts of `size`, earlier steps first, whatever B and T are: compiled code is of one size."""
-    parts = []
-    for start in range(0, batch_size * steps, size):
-        stop = min(start + size, batch_size * steps)
-        runs, at = [], start
-        while at < stop:
-            row, step = divmod(at, steps)
-            count = 1 if step else max(1, (stop - at) // steps)  # whole rows if any
-            end = min(stop, (row + count) * steps)
-            runs.append(Run(slice(row, row + count), slice(at, end), step == 0))
-            at = end
-        parts.append(Part(slice(start, stop), tuple(runs)))
-    return parts
+    """Cut [B·T, ...] into parts of `size` or fewer, earlier steps first: as many whole rows, or parts of a row."""
+    together = size // steps  # rows of the batch
+    if together:
+        firsts = range(0, batch_size, together)
+        ends = [min(first + together, batch_size) for first in firsts]
+        return [
+            Part(slice(first, end), slice(first * steps, end * steps), True)
+            for first, end in zip(firsts, ends, strict=True)
+        ]
+    length = -(-steps // -(-steps // size))  # of parts of nearly one size
+    return [
+        Part(slice(row, row + 1), slice(row * steps + step, row * steps + min(step + length, steps)), step == 0)
+        for row in range(batch_size)
+        for step in range(0, steps, length)
+    ]
 
 
 def traced(pieces: Pieces, projected: Tensor, initial: Tensor) -> tuple[Tensor, Tensor]:
