@@ -181,7 +181,10 @@ def compile_code(code: str) -> Any:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return CppCodeCache.load(code)
+        try:
+            return CppCodeCache.load(code, needs_vec_isa=False)  # torch's own vectors are not tried out: it takes 8 s
+        except TypeError:  # an older torch
+            return CppCodeCache.load(code)
 
 
 class Panels:

@@ -1,8 +1,9 @@
 """The row-wise parts of a step and their derivatives, as functions that write into given tensors.
 
 They are plain torch functions, made from the cell's own `operand` and `combine`: nobody writes a gradient. Those that
-are used often are compiled (`torch.compile`'s compiler, without its guards: the caller knows the shapes), on a CPU for
-any number of rows; a compiled one is used only after it gave the numbers of the plain one.
+are used often are compiled, on a CPU for any number of rows: to C++ (`rnnzoo.backends.rowwise`), or by the compiler of
+`torch.compile`, without its guards, for the caller knows the shapes. A compiled one is used only after it gave the
+numbers of the plain one.
 
 `RNNZOO_COMPILE=0` in the environment never compiles, `RNNZOO_COMPILE=1` compiles at the first use.
 """
@@ -29,7 +30,7 @@ from rnnzoo.backends.compiled import Compiled, Kernel, layouts
 from rnnzoo.backends.form import Form, with_parameters
 from rnnzoo.state import flatten, unflatten
 
-COMPILE_AFTER = 50  # runs with the same layouts; what comes less often is not worth the seconds that compiling takes
+COMPILE_AFTER = 20  # runs with the same layouts; what comes less often is not worth the time that compiling takes
 TRIED_ROWS = (64, 37)  # on which a compiled kernel is held to the plain one
 MOST_LAYOUTS = 6  # compiled for one kernel; rarer ones stay plain
 COMPILERS = ("c++", "g++", "clang++", "cl")
@@ -245,6 +246,7 @@ def bind(kernel: Kernel, mark: Any, tensors: Sequence[Tensor], rows: Sequence[bo
     mode = os.environ.get("RNNZOO_COMPILE", "")
     if mode == "0":
         return kernel
+    rows = [any_rows and each.device.type == "cpu" for any_rows, each in zip(rows, tensors, strict=True)]
     code = (mark, tuple((value.dtype, value.device) for value in tensors), torch.get_num_threads())
     key = (code, *layouts(tensors, rows))  # compiled code checks them
     if key in _compiled:

@@ -9,6 +9,7 @@ and for complex numbers, `in_blocks`, which does many steps at a time.
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import math
 import os
@@ -20,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rnnzoo.backends.cpp import VECTORS
+from rnnzoo.backends.cpp import VECTORS, compile_code
 from rnnzoo.backends.kernels import COMPILE_AFTER
 
 SMALLEST = 2**16  # numbers, B · T · N, below which the plain loop is good enough
@@ -84,7 +85,7 @@ def recur(decay: Tensor, addition: Tensor, initial: Tensor) -> None:
         else:
             addition.copy_(in_blocks(decay, addition, initial))
         return
-    kernel = compiled("forward", FORWARD, ["const *"] * 3 + ["*"], decay)
+    kernel = compiled("forward", FORWARD, decay)
     if kernel is not None:
         kernel(decay, addition, initial.contiguous(), addition, *sizes(decay))
         return
@@ -123,7 +124,7 @@ def recur_back(
         for room, value in zip((decay_grad, addition_grad, carried), found, strict=True):
             room.copy_(value)
         return
-    kernel = compiled("backward", BACKWARD, ["const *"] * 4 + ["*"] * 3, decay)
+    kernel = compiled("backward", BACKWARD, decay)
     if kernel is not None:
         initial, hidden_grad = initial.contiguous(), hidden_grad.contiguous()
         kernel(decay, hidden, initial, hidden_grad, decay_grad, addition_grad, carried, *sizes(decay))
@@ -220,7 +221,7 @@ def has_kernel(like: Tensor) -> bool:
     return like.device.type == "cpu" and all(_kernels.get((name, like.dtype)) for name in ("forward", "backward"))
 
 
-def compiled(name: str, source: str, pointers: list[str], like: Tensor) -> Any:
+def compiled(name: str, source: str, like: Tensor) -> Any:
     """Return the kernel in C++ for tensors like this one, or None if there is none, or it is not worth it yet."""
     global _runs
     mode = os.environ.get("RNNZOO_COMPILE", "")
@@ -233,16 +234,19 @@ def compiled(name: str, source: str, pointers: list[str], like: Tensor) -> Any:
         _runs += 1
         if mode != "1" and _runs < COMPILE_AFTER:
             return None
-        _kernels[key] = load(VECTORS + source.replace("NUMBER", TYPES[like.dtype]), pointers, TYPES[like.dtype])
+        _kernels[key] = load(VECTORS + source.replace("NUMBER", TYPES[like.dtype]))
     return _kernels[key]
 
 
-def load(source: str, pointers: list[str], number: str) -> Any:
-    """Compile a kernel with the compiler that `torch.compile` uses; return None if that cannot be done."""
+def load(source: str) -> Any:
+    """Compile a kernel, of tensors and numbers; return None if that cannot be done."""
     try:
-        from torch._inductor.codecache import CppPythonBindingsCodeCache
-
-        types = [pointer.replace("*", f"{number}*") for pointer in pointers] + ["int64_t"] * 5
-        return CppPythonBindingsCodeCache.load_pybinding(types, source)
+        kernel = compile_code(source).kernel
     except Exception:  # a compiler may fail in any way, and none is needed: the plain loop has the same numbers
         return None
+
+    def call(*arguments: Tensor | int) -> None:
+        pointers = [ctypes.c_void_p(each.data_ptr()) for each in arguments if isinstance(each, Tensor)]
+        kernel(*pointers, *(ctypes.c_int64(each) for each in arguments if isinstance(each, int)))
+
+    return call

@@ -39,7 +39,7 @@ namespace {
 INLINE float as_float(int32_t x) { float y; std::memcpy(&y, &x, 4); return y; }
 INLINE int32_t as_bits(float x) { int32_t y; std::memcpy(&y, &x, 4); return y; }
 
-// a or b. A conditional expression may become a branch around what only one of them needs, and then there are no vectors.
+// a or b. A conditional expression may become a branch around what only one of them needs, without vectors.
 INLINE float chosen(bool first, float a, float b) {
     const int32_t mask = -static_cast<int32_t>(first);
     return as_float((as_bits(a) & mask) | (as_bits(b) & ~mask));

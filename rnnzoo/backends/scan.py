@@ -214,8 +214,8 @@ class ScanFunction(torch.autograd.Function):
                 g_h = sent
             else:
                 g_h = torch.where(pieces.mask[part.rows], sent, 0.0)
-            before, left = part.before(initial, h), carried[part.batch]
-            recur_back(*map(part.steps, (a, hidden)), before, part.steps(g_h), left, *map(part.steps, (g_a, g_b)))
+            decay, after, arriving, *leaving = map(part.steps, (a, hidden, g_h, g_a, g_b))
+            recur_back(decay, after, part.before(initial, h), arriving, carried[part.batch], *leaving)
             pieces.call("grads", part.rows, given, hidden, sent, g_a, g_b, *parameters, g_x[part.rows], *totals)
         pieces.bound.clear()
         narrow = (total.to(parameter.dtype) for total, parameter in zip(totals, parameters, strict=True))

@@ -9,7 +9,7 @@ product, K what a product multiplies, O output.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -130,16 +130,26 @@ class Chunk:
         self.local = self.at - self.first  # in those of this chunk
         self.before = self.table(packing.befores)  # in the history of a field of the state: before the step
         self.after = self.table(packing.afters)
+        # Where steps find their own part of two that they use in turns, and that of the step after them.
+        self.turns = [self.table([(step + ahead) % 2 * self.batch for step in range(steps.stop)]) for ahead in (0, 1)]
 
     def table(self, numbers: Sequence[int]) -> Tensor:
         """Return the numbers of these steps."""
         own = numbers[self.steps.start : self.steps.stop]
         return torch.tensor(own[::-1] if self.back else own, device="cpu")
 
-    def turns(self, ahead: int) -> Tensor:
-        """Return where steps find their own part of two that they use in turns, or that of the step `ahead`."""
-        turns = [(step + ahead) % 2 * self.batch for step in range(self.steps.stop)]
-        return self.table(turns)
+
+def chunk_of(packing: Packing, steps: range, *, back: bool) -> Chunk:
+    """Return where the rows of some steps lie, made once where all of them have every step."""
+    if packing.order is None:
+        return even_chunk(packing.rows, steps.start, steps.stop, back)
+    return Chunk(packing, steps, back=back)
+
+
+@lru_cache(maxsize=256)
+def even_chunk(rows: int, start: int, stop: int, back: bool) -> Chunk:
+    """Return where the rows of some steps lie if each step has so many."""
+    return Chunk(Packing(rows, stop, None), range(start, stop), back=back)
 
 
 def walk(job: Job, keep: bool, *tensors: Tensor) -> list[Tensor]:
@@ -165,7 +175,7 @@ def walk(job: Job, keep: bool, *tensors: Tensor) -> list[Tensor]:
     separate = [] if form.output is not None else [state[0].new_empty(total, job.output_size)]
     kept: list[list[Tensor]] = [[] for _ in (given.source, *layouts)]
     for steps in job.chunks(given):
-        chunk = Chunk(job.packing, steps, back=False)
+        chunk = chunk_of(job.packing, steps, back=False)
         # What is kept lies in rooms of one chunk, for memory of all steps would be asked of the system, and its pages
         # made, in each run.
         block = job.projected(given.source[chunk.rows], projection)
@@ -216,7 +226,7 @@ def walk_back(job: Job, wanted: bool, *tensors: Tensor) -> list[Tensor]:
     histories = [next(left) for _ in moving]
     operands = [next(left) for _ in job.computed]
     rows, count = job.packing.rows, len(given.weights)
-    chunks = [Chunk(job.packing, steps, back=True) for steps in job.chunks(given)]
+    chunks = [chunk_of(job.packing, steps, back=True) for steps in job.chunks(given)]
     kept = [[next(left) for _ in chunks] for _ in range(job.affine or form.additive)]
     kept = kept or [[given.source[chunk.rows] for chunk in chunks]]
     kept += [[next(left) for _ in chunks] for _ in range(0 if form.additive else count)]
@@ -250,7 +260,7 @@ def walk_back(job: Job, wanted: bool, *tensors: Tensor) -> list[Tensor]:
         at, *products = (Rows(rooms[number], chunk.local) for rooms in kept)
         fields = fields_at(job, given, histories, chunk)
         g_at, *g_products = (Rows(buffer, chunk.local) for buffer in (g_block, *sums))
-        g_before, g_after = ([Rows(buffer, chunk.turns(ahead)) for buffer in g_fields] for ahead in (0, 1))
+        g_before, g_after = ([Rows(buffer, turns) for buffer in g_fields] for turns in chunk.turns)
         calls: list[Call | Multiply] = [job.call(
             "backward", at, *given.affine[1:], *products, *fields, *given.parameters,
             *(Rows(mask, chunk.at) for mask in given.mask), Rows(g_outputs, chunk.at), *g_after, *map(Rows, g_extra),

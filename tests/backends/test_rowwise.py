@@ -125,9 +125,8 @@ def check(
 def test_every_operation_is_tried() -> None:
     """A new one needs its line here; none branches, for compilers make no vectors of that."""
     assert set(OPERATIONS) == set(rowwise.CODE)
-    assert not [
-        code for code in (rowwise.PRELUDE, *rowwise.CODE.values()) if "||" in code or "&&" in code.split("#endif")[-1]
-    ]
+    written = [rowwise.PRELUDE.removeprefix(cpp.VECTORS), *rowwise.CODE.values()]
+    assert not [code for code in written if "||" in code or "&&" in code]
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
