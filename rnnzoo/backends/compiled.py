@@ -1,4 +1,4 @@
-"""Kernels in C++ (`rnnzoo.backends.rowwise`), which a program in C++ can call without Python."""
+"""Kernels in C++ (`rnnzoo.backends.rowcode`), which a program in C++ can call without Python."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rnnzoo.backends import cpp
-from rnnzoo.backends.rowwise import Source
+from rnnzoo.backends.rowcode import Source
 
 Kernel = Callable[..., None]
 

@@ -1,7 +1,7 @@
 """The row-wise parts of a step and their derivatives, as functions that write into given tensors.
 
 They are plain torch functions, made from the cell's own `operand` and `combine`: nobody writes a gradient. Those that
-are used often are compiled, on a CPU for any number of rows: to C++ (`rnnzoo.backends.rowwise`), or by the compiler of
+are used often are compiled, on a CPU for any number of rows: to C++ (`rnnzoo.backends.rowcode`), or by the compiler of
 `torch.compile`, without its guards, for the caller knows the shapes. A compiled one is used only after it gave the
 numbers of the plain one.
 
@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rnnzoo.backends import cpp, rowwise
+from rnnzoo.backends import cpp, rowcode, rowgraph
 from rnnzoo.backends.compiled import Compiled, Kernel, layouts
 from rnnzoo.backends.form import Form, with_parameters
 from rnnzoo.state import flatten, unflatten
@@ -307,16 +307,16 @@ def in_cpp(kernel: Kernel, tensors: Sequence[Tensor], rows: Sequence[bool]) -> K
         RefusedError: if it is none of those that can be had so.
     """
     if not any(rows) or any(each.device.type != "cpu" for each in tensors):
-        raise rowwise.RefusedError("no rows, or not on a CPU")
+        raise rowgraph.RefusedError("no rows, or not on a CPU")
     cpp.load()
     if cpp.library() is None:
-        raise rowwise.RefusedError("no compiler")
+        raise rowgraph.RefusedError("no compiler")
     mode, examples = of_any_rows(drawn(tensors, rows, TRIED_ROWS[0]), rows)
     with mode:
-        graph = traced(kernel, examples, rowwise.decompositions())
-    source = rowwise.source(graph, tensors, rows)
+        graph = traced(kernel, examples, rowgraph.decompositions())
+    source = rowcode.source(graph, tensors, rows)
     if len(tensors) + len(source.constants) > cpp.MOST_PLACES:
-        raise rowwise.RefusedError("too many tensors")
+        raise rowgraph.RefusedError("too many tensors")
     return Compiled(source, tensors, rows)
 
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from matrix_layouts import LAYOUTS, laid_out
 from torch import Tensor
 
-from rnnzoo.backends import cpp, fused, kernels, program, reference, rowwise
+from rnnzoo.backends import cpp, fused, kernels, program, reference, rowmath
 from rnnzoo.backends.compiled import Compiled
 from rnnzoo.backends.cpp import Panels
 from rnnzoo.backends.product import Product
@@ -183,7 +183,7 @@ def test_more_tensors_than_cpp_can_hand_over() -> None:
 
 def test_wrong_numbers_in_cpp_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Torch's compiler makes a kernel that gave other numbers."""
-    monkeypatch.setitem(rowwise.CODE, "mul", "{0} * {1} * 1.01f")
+    monkeypatch.setitem(rowmath.CODE, "mul", "{0} * {1} * 1.01f")
     assert not isinstance(kernels.compile_kernel(doubled, rows_of(9), [True, True]), Compiled)
 
 

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rnnzoo.backends import cpp, kernels, rowwise
+from rnnzoo.backends import cpp, kernels, rowcode, rowmath
 from rnnzoo.backends.compiled import Compiled
-from rnnzoo.backends.rowwise import RefusedError
+from rnnzoo.backends.rowgraph import RefusedError
 from rnnzoo.layers import Recurrent
 
 INF, NAN = float("inf"), float("nan")
@@ -124,8 +124,8 @@ def check(
 
 def test_every_operation_is_tried() -> None:
     """A new one needs its line here; none branches, for compilers make no vectors of that."""
-    assert set(OPERATIONS) == set(rowwise.CODE)
-    written = [rowwise.PRELUDE.removeprefix(cpp.VECTORS), *rowwise.CODE.values()]
+    assert set(OPERATIONS) == set(rowmath.CODE)
+    written = [rowmath.FUNCTIONS, *rowmath.CODE.values()]
     assert not [code for code in written if "||" in code or "&&" in code]
 
 
@@ -170,7 +170,8 @@ def test_moves(size: int) -> None:
         a, b, c, d = source.chunk(4, -1)
         joined.copy_(torch.cat([d.tanh(), a * weight, torch.zeros_like(b), c - b], -1))
         heads = source.unflatten(-1, (4, size)).permute(0, 2, 1).permute(0, 2, 1)
-        headed.copy_((heads * weight + heads[:, :1]).reshape(source.shape))
+        turned = (heads * weight + heads[:, :1]).transpose(1, 2).reshape(-1, size, 2, 2).transpose(1, 2).transpose(2, 3)
+        headed.copy_(turned.transpose(2, 3).transpose(1, 2).reshape(-1, size, 4).transpose(1, 2).reshape(source.shape))
         sliced.copy_(source.sigmoid().slice_scatter(source[:, size : 2 * size], 1, 2 * size, 3 * size)[:, size:] + 1)
 
     source, weight = torch.randn(5, 4 * size), torch.randn(size)
@@ -211,11 +212,12 @@ def test_sums_of_all_rows_can_be_joined_and_scaled() -> None:
 
 
 def test_masks_and_bounds() -> None:
-    """Truths of rows, clamps of one side and of both, powers."""
+    """Truths of rows and made of numbers, clamps of one side and of both, powers."""
 
     def kernel(source: Tensor, valid: Tensor, target: Tensor) -> None:
         kept = torch.where(valid.reshape(-1, 1), source.clamp(min=0.1), source.clamp(-0.5, 0.5) ** 2)
-        target.copy_(kept + source.abs() ** 0.5 - (source.square() + 1) ** -0.5 + (source.square() + 1) ** -2)
+        powers = source.abs() ** 0.5 - (source.square() + 1) ** -0.5 + (source.square() + 1) ** -2
+        target.copy_(kept + powers * source.relu().bool() + source.new_tensor(0.5).sum())
 
     check(kernel, [torch.randn(6, 20), torch.tensor([True, False, True, True, False, True])], [torch.empty(6, 20)])
 
@@ -307,8 +309,8 @@ def test_rows_in_very_many_pieces_are_refused() -> None:
 def test_a_step_is_one_loop(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Gates lie in blocks of one width, so nothing is left between two loops: the speed comes from there."""
     made: list[str] = []
-    real = rowwise.source
-    monkeypatch.setattr(rowwise, "source", lambda *given: made.append((found := real(*given)).code) or found)
+    real = rowcode.source
+    monkeypatch.setattr(rowcode, "source", lambda *given: made.append((found := real(*given)).code) or found)
     monkeypatch.setattr(kernels, "_compiled", {})
     layer = Recurrent(cell=name, input_size=5, hidden_size=40, backend="fused")
     layer(torch.randn(3, 4, 5))[0].sum().backward()
@@ -318,7 +320,7 @@ def test_a_step_is_one_loop(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
 
 def test_cells_that_computed_less_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each operation counts: a kernel in which one is wrong is not used."""
-    monkeypatch.setitem(rowwise.CODE, "sigmoid", "logistic({0}) * 1.01f")
+    monkeypatch.setitem(rowmath.CODE, "sigmoid", "logistic({0}) * 1.01f")
     monkeypatch.setattr(kernels, "_compiled", {})
     layer = Recurrent(cell="gru", input_size=5, hidden_size=24, backend="fused")
     layer(torch.randn(3, 4, 5))
