@@ -9,7 +9,8 @@ import torch
 from catalogue import CELLS
 from torch.func import functional_call
 
-from rnnzoo.backends import recurrence, reference, scan
+from rnnzoo.backends import kernels, recurrence, reference, scan
+from rnnzoo.backends.compiled import Compiled
 from rnnzoo.cells import make_cell
 from rnnzoo.cells.base import LinearCell
 from rnnzoo.cells.gru import GRUCell
@@ -81,11 +82,11 @@ def assert_same(got, expected, **tolerance):
 @cells
 @pytest.mark.parametrize("lengths", [None, [0, 1, T, 6]], ids=["none", "mixed"])
 def test_parts_are_the_whole(monkeypatch, name, lengths):
-    """Parts of one step, of some steps, of a row and the begin of the next, with a rest, and of all rows."""
+    """Parts of one step, of some steps, with a rest, of one row and of some, and of all rows."""
     monkeypatch.setattr(scan, "has_kernel", lambda like: True)
     cell, inputs, rows, state = make(make_cell(name, input_size=I, hidden_size=H), lengths)
     expected = solve(reference.run, cell, inputs, rows, state)
-    for numbers in (1, 3 * H, 7 * H, (T + 2) * H, (3 * T - 1) * H, B * T * H):
+    for numbers in (1, 3 * H, 7 * H, (T - 1) * H, T * H, (3 * T + 1) * H, B * T * H):
         monkeypatch.setattr(scan, "PART_NUMBERS", numbers)
         assert_same(solve(scan.run, cell, inputs, rows, state), expected, rtol=1e-10, atol=1e-12)
 
@@ -189,6 +190,23 @@ def test_compiled_parts_are_the_plain_ones(monkeypatch, name):
     monkeypatch.setattr(scan, "PART_NUMBERS", 15 * H)
     solve(scan.run, cell, inputs, rows, state)  # after which there are kernels
     assert_same(solve(scan.run, cell, inputs, rows, state), expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["mingru", "minlstm_log", "qrnn", "hgrn"])
+def test_parts_in_cpp_are_the_plain_ones(monkeypatch, name):
+    """In float32, and for any number of rows: what was compiled for one part does for all others."""
+    if not kernels.has_compiler():
+        pytest.skip("needs a C++ compiler")
+    cell, inputs, rows, state = make(make_cell(name, input_size=I, hidden_size=H), [0, 1, T, 6], torch.float32)
+    expected = solve(reference.run, cell, inputs, rows, state)
+    monkeypatch.setenv("RNNZOO_COMPILE", "1")
+    monkeypatch.setattr(kernels, "_compiled", {})
+    monkeypatch.setattr(scan, "has_kernel", lambda like: True)
+    for numbers in (5 * H, T * H, (2 * T + 1) * H):
+        monkeypatch.setattr(scan, "PART_NUMBERS", numbers)
+        assert_same(solve(scan.run, cell, inputs, rows, state), expected, rtol=1e-4, atol=1e-5)
+    assert 2 <= len(kernels._compiled) <= 4
+    assert all(isinstance(each, Compiled) for each in kernels._compiled.values())
 
 
 def test_a_failing_compiler_changes_nothing(monkeypatch):
