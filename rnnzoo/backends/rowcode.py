@@ -85,6 +85,7 @@ class Writer:
         self.reader = reader
         self.terms: list[Term] = []
         self.known: dict[Term, int] = {}
+        self.found: dict[tuple[Piece, int], int] = {}
         self.unit = self.common_width()
         self.lines: list[str] = []
         self.named: set[int] = set()  # terms that have a variable where the code stands now
@@ -112,26 +113,29 @@ class Writer:
 
     def term(self, piece: Piece, width: int) -> int:
         """Return the number of the term that is `width` numbers of a node."""
+        if (piece, width) not in self.found:  # a graph has far fewer nodes than ways through it
+            self.found[piece, width] = self.add(self.made(piece, width if piece.step else 1))
+        return self.found[piece, width]
+
+    def made(self, piece: Piece, width: int) -> Term:
+        """Return the term that is `width` numbers of a node."""
         node = self.reader.nodes[piece.node]
-        width = width if piece.step else 1
         if node.kind == "read":
-            found = Term("read", (node.of, piece.first), (), width)
-        elif node.kind == "constant":
-            found = Term("constant", node.of, (), 1)
-        elif node.kind == "sum":
-            parts = []
-            for part, size in zip(node.parts, node.of, strict=True):
-                for _, each, count in self.cut(part, size):
-                    term = self.term(each, count)
-                    if count > 1 and self.terms[term].width == 1:  # the same number, so many times
-                        term = self.add(Term("mul", None, (term, self.add(Term("constant", float(count), (), 1))), 1))
-                    parts.append(term)
-            found = Term("sum", None, tuple(parts), 1)
-        else:
+            return Term("read", (node.of, piece.first), (), width)
+        if node.kind == "constant":
+            return Term("constant", node.of, (), 1)
+        if node.kind != "sum":
             moved = (Piece(at, first + piece.first * step, step * piece.step) for at, first, step in node.parts)
             terms = tuple(self.term(each, width) for each in moved)
-            found = Term(node.kind, None, terms, max(self.terms[each].width for each in terms))
-        return self.add(found)
+            return Term(node.kind, None, terms, max(self.terms[each].width for each in terms))
+        parts = []
+        for part, size in zip(node.parts, node.of, strict=True):
+            for _, each, count in self.cut(part, size):
+                term = self.term(each, count)
+                if count > 1 and self.terms[term].width == 1:  # the same number, so many times
+                    term = self.add(Term("mul", None, (term, self.add(Term("constant", float(count), (), 1))), 1))
+                parts.append(term)
+        return Term("sum", None, tuple(parts), 1)
 
     def add(self, term: Term) -> int:
         """Return the number of a term."""

@@ -211,6 +211,17 @@ def test_sums_of_all_rows_can_be_joined_and_scaled() -> None:
     check(kernel, [torch.randn(9, 8), torch.randn(4)], [torch.randn(8)], (1, 2), atol=1e-4)
 
 
+def test_what_is_used_twice_is_written_once() -> None:
+    """There are 2^60 ways through this one; a program of a few lines says it."""
+
+    def kernel(source: Tensor, target: Tensor) -> None:
+        for _ in range(60):
+            source = source * source - source / 2
+        target.copy_(source)
+
+    check(kernel, [torch.rand(5, 32) / 2], [torch.empty(5, 32)], rtol=1e-4)
+
+
 def test_masks_and_bounds() -> None:
     """Truths of rows and made of numbers, clamps of one side and of both, powers."""
 
