@@ -18,12 +18,13 @@ from torch import Tensor
 
 from rnnzoo.backends import reference
 from rnnzoo.backends.base import backend
+from rnnzoo.backends.cpp import offers_products
 from rnnzoo.backends.form import Form, affine_projection, examine, signature
 from rnnzoo.backends.graphs import replay
 from rnnzoo.backends.packing import Packing, pack_rows
 from rnnzoo.backends.product import faster_products
 from rnnzoo.backends.walk import Job, walk, walk_back
-from rnnzoo.cells.base import Cell, StagedCell
+from rnnzoo.cells.base import Cell, StagedCell, widen
 from rnnzoo.lengths import followed, zero_padding
 from rnnzoo.state import State, flatten, unflatten
 
@@ -57,10 +58,16 @@ def run_packed(
     cell: StagedCell, packing: Packing, source: Tensor, mask: Tensor | None, state: State
 ) -> tuple[Tensor, State]:
     """Run packed rows: inputs [N, I], a mask [N] of those that are no padding, state → outputs [N, O], final state."""
+    device = source.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+    # Programs in C++ round what they multiply as they go: all else is float32 then, and their kernels are those of it.
+    narrow = None if device == "cpu" and dtype is not None and offers_products(dtype) else dtype
     affine = affine_projection(cell)
     if affine is None:
         with faster_products():
             source = cell.project(source)  # [N, P]
+        if dtype is not None and narrow is None:
+            source = widen(source)
     mark = signature(cell)
     if mark not in _forms:
         _forms[mark] = examine(cell, source.shape[-1] if affine is None else len(affine[0]), state)
@@ -73,10 +80,8 @@ def run_packed(
     parameters = [own[name] for name in form.parameters]
     cell_type = next(iter(own.values())).dtype
     fields = [field.to(torch.promote_types(field.dtype, cell_type)).contiguous() for field in flatten(state)]
-    device = source.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
     masks = () if mask is None else (mask,)
-    job = Job(cell, form, mark, packing, masked=mask is not None, dtype=dtype, affine=affine is not None)
+    job = Job(cell, form, mark, packing, masked=mask is not None, dtype=dtype, narrow=narrow, affine=affine is not None)
     with torch.autocast(device, enabled=False):
         outputs, *final = FusedFunction.apply(
             job, source.contiguous(), *masks, *(affine or ()), *cell.product_weights(), *parameters, *fields

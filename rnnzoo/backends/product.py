@@ -91,6 +91,7 @@ class Product:
 
     def __init__(self, weight: Tensor, *, times: int, dtype: torch.dtype | None) -> None:
         self.weight = weight.detach() if dtype is None else weight.detach().to(dtype)
+        self.wide = weight.dtype == torch.float32  # so are operands and products, in whatever type they are multiplied
         self.often = weight.device.type == "cpu" and times >= FEW and type(self.weight) in PLAIN and not transformed()
         self.matrices: dict[bool, Tensor | Panels] = {}
 
@@ -98,7 +99,7 @@ class Product:
         """Return what operands are multiplied with: Wᵀ, or going back W, laid out for that."""
         if back not in self.matrices:
             matrix = self.weight if back else self.weight.t()
-            if self.often and matrix.dtype == torch.float32 and library() is not None and offers_products():
+            if self.often and self.wide and library() is not None and offers_products(matrix.dtype):
                 self.matrices[back] = Panels(matrix)
             else:
                 self.matrices[back] = matrix.contiguous() if self.often else matrix
@@ -106,14 +107,16 @@ class Product:
 
     def put(self, operand: Tensor, out: Tensor, *, back: bool = False, add: bool = False) -> None:
         """Write a Wᵀ [B, P] of an operand a [B, K], or going back g W [B, K] of g [B, P], to `out`, or add it."""
-        operand = operand.to(self.weight.dtype)
-        if out.dtype != operand.dtype:
-            found = torch.mm(operand, self.weight if back else self.weight.t())
-            out.copy_(out + found if add else found)
-            return
         matrix = self.matrix(back=back)
-        if isinstance(matrix, Panels):
+        if isinstance(matrix, Panels) and operand.dtype == out.dtype == torch.float32:
             matrix.multiply(operand, out, add=add)
+            return
+        operand = operand.to(self.weight.dtype)
+        if isinstance(matrix, Panels):
+            matrix = self.weight if back else self.weight.t()
+        if out.dtype != operand.dtype:
+            found = torch.mm(operand, matrix)
+            out.copy_(out + found if add else found)
         elif add:
             out.addmm_(operand, matrix)
         else:
@@ -179,17 +182,22 @@ class Projection:
         """Return x Wᵀ, without b: [N, I] → [N, P]."""
         return multiply(rows.to(self.weight.dtype), self.weight)
 
-    def backward(self, grads: Tensor, rows: Tensor, out: Tensor | None) -> None:
-        """Add to the gradients of W and b for g [N, P] and x [N, I]; write g W [N, I] to `out` if it is given."""
-        self.g_weight.add(grads, rows)
+    def backward(self, grads: Tensor, rows: Tensor, out: Tensor | None) -> Tensor:
+        """Add to the gradients of W and b for g [N, P] and x [N, I]; write g W [N, I] to `out` if it is given.
+
+        Returns:
+            g in the type of products.
+        """
         self.g_bias += grads.sum(0, dtype=self.g_bias.dtype)
+        narrow = grads.to(self.weight.dtype)
+        self.g_weight.add(narrow, rows)
         if out is None:
-            return
-        grads = grads.to(self.weight.dtype)
-        if out.dtype == grads.dtype:
-            multiply(grads, self.weight.t(), out=out)
+            return narrow
+        if out.dtype == narrow.dtype:
+            multiply(narrow, self.weight.t(), out=out)
         else:
-            out.copy_(multiply(grads, self.weight.t()))
+            out.copy_(multiply(narrow, self.weight.t()))
+        return narrow
 
     def total(self) -> tuple[Tensor, Tensor]:
         """Return the gradients of W and b."""

@@ -58,12 +58,38 @@ class Memory(NamedTuple):
     """What a program in C++ uses besides the tensors that it is given.
 
     Args:
-        matrices: the weights of its products, as they are laid out.
+        rows: the most rows that a step has.
+        held: tensors that it reads and writes.
         sums: tensors, and what each thread adds to them, [threads, ...].
     """
 
-    matrices: list[Tensor]
+    rows: int
+    held: list[Tensor]
     sums: list[tuple[Tensor, Tensor]]
+
+
+class Entry(NamedTuple):
+    """A function that a program calls, as C++ reads it, but for whether to wait.
+
+    Args:
+        function: its address, or one of those that `cpp` names.
+        sizes: five numbers.
+        places: what it is given.
+    """
+
+    function: int
+    sizes: Sequence[int]
+    places: Sequence[Place]
+
+    @property
+    def by_rows(self) -> bool:
+        """Whether each thread does its own rows of a step, always the same ones."""
+        return self.function not in (cpp.PRODUCT, cpp.BF16_PRODUCT)
+
+    def numbers(self, *, wait: bool) -> list[int]:
+        """Return the numbers that C++ reads; `wait` says whether all threads have to be done before the next one."""
+        head = [self.function, len(self.places), int(wait), *self.sizes]
+        return [*head, *(number for place in self.places for number in address(place))]
 
 
 class Call(NamedTuple):
@@ -78,19 +104,19 @@ class Call(NamedTuple):
             self.kernel(*tensors)
             yield
 
-    def encoded(self, memory: Memory) -> list[int] | None:
-        """Return the numbers that C++ reads besides whether to wait, or None if it cannot be called from there."""
+    def encoded(self, memory: Memory) -> list[Entry]:
+        """Return what C++ calls; nothing if it cannot be called from there."""
         if not isinstance(self.kernel, Compiled):
-            return None
+            return []
         tensors = [place.buffer if isinstance(place, Rows) else place for place in self.places]
         rows = [isinstance(place, Rows) for place in self.places]
         if rows != self.kernel.rows or not self.kernel.fits(tensors):
-            return None
+            return []
         places = [*self.places, *self.kernel.constants]
         for at, parts in self.kernel.partial_sums(tensors).items():
             memory.sums.append((tensors[at], parts))
             places[at] = parts
-        return [self.kernel.function, len(places), *[0] * 5, *(number for place in places for number in address(place))]
+        return [Entry(self.kernel.function, [0] * 5, places)]
 
 
 class Multiply(NamedTuple):
@@ -108,18 +134,27 @@ class Multiply(NamedTuple):
             self.product.put(operand, out, back=self.back, add=self.add)
             yield
 
-    def encoded(self, memory: Memory) -> list[int] | None:
-        """Return the numbers that C++ reads besides whether to wait, or None if it cannot be made there."""
+    def encoded(self, memory: Memory) -> list[Entry]:
+        """Return what C++ calls; nothing if it cannot be made there."""
         operand, out = self.operand.buffer, self.out.buffer
         matrix = self.product.matrix(back=self.back)
-        if not isinstance(matrix, cpp.Panels) or operand.dtype != out.dtype or out.dtype != torch.float32:
-            return None
+        if not isinstance(matrix, cpp.Panels) or not operand.dtype == out.dtype == torch.float32:
+            return []
         if not (cpp.in_rows(operand) and cpp.in_rows(out)):
-            return None
-        memory.matrices.append(matrix.numbers)
+            return []
+        memory.held.append(matrix.numbers)
         sizes = matrix.sizes(operand, out, add=self.add)
-        places = (address(self.operand), address(matrix.numbers), address(self.out))
-        return [0, 3, *sizes, *(number for place in places for number in place)]
+        if not matrix.narrow:
+            return [Entry(cpp.PRODUCT, sizes, (self.operand, matrix.numbers, self.out))]
+        rounded = matrix.numbers.new_empty(memory.rows, matrix.depth)
+        memory.held.append(rounded)
+        columns, _, _, gap, add = sizes
+        return [
+            Entry(cpp.ROUND, sizes, (self.operand, rounded)),
+            Entry(
+                cpp.BF16_PRODUCT, (columns, matrix.depth, matrix.depth, gap, add), (rounded, matrix.numbers, self.out)
+            ),
+        ]
 
 
 def run(calls: Sequence[Call | Multiply], counts: Tensor) -> None:
@@ -139,17 +174,18 @@ def run(calls: Sequence[Call | Multiply], counts: Tensor) -> None:
 def run_in_cpp(calls: Sequence[Call | Multiply], counts: Tensor) -> bool:
     """Run a program in C++ if all of its calls can be made from there; return whether it was.
 
-    Products can where their weight is laid out for it, in float32 for at least `product.FEW` steps.
+    Products can where their weight is laid out for it, in float32 or bfloat16 for at least `product.FEW` steps.
     """
-    memory = Memory([], [])
-    encoded = [call.encoded(memory) for call in calls]
-    numbers: list[int] = []
-    for place, (call, own) in enumerate(zip(calls, encoded, strict=True)):
-        if own is None:
+    memory = Memory(int(counts.max()) if len(counts) else 0, [], [])
+    entries: list[Entry] = []
+    for call in calls:
+        own = call.encoded(memory)
+        if not own:
             return False
-        # Each thread has its own rows of a step in all kernels, but not in products.
-        wait = place + 1 == len(calls) or isinstance(call, Multiply) or isinstance(calls[place + 1], Multiply)
-        numbers += [*own[:2], int(wait), *own[2:]]
+        entries += own
+    numbers: list[int] = []
+    for entry, after in zip(entries, [*entries[1:], None], strict=True):
+        numbers += entry.numbers(wait=after is None or not (entry.by_rows and after.by_rows))
     program = (ctypes.c_int64 * len(numbers))(*numbers)
     places = (ctypes.addressof(program), counts.data_ptr())
     cpp.library().run(*places, len(numbers), len(counts), torch.get_num_threads())

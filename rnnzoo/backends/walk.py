@@ -48,18 +48,20 @@ class Job:
         packing: where rows lie.
         masked: whether there is padding among them.
         dtype: the type of products under autocast, or None.
+        narrow: the type in which projected inputs and products are kept; None is that of the source and the weights.
         affine: whether the projection is part of the run.
     """
 
     def __init__(
         self, cell: StagedCell, form: Form, mark: Any, packing: Packing, *,
-        masked: bool, dtype: torch.dtype | None, affine: bool,
+        masked: bool, dtype: torch.dtype | None, narrow: torch.dtype | None, affine: bool,
     ) -> None:  # fmt: skip
         self.form = form
         self.packing = packing
-        self.mark = (mark, affine, masked, dtype)
+        self.mark = (mark, affine, masked, narrow)
         self.masked = masked
         self.dtype = dtype
+        self.narrow = narrow
         self.affine = affine
         self.output_size = cell.output_size
         self.differentiable = torch.is_grad_enabled()  # inside the function it is always off
@@ -106,7 +108,7 @@ class Job:
     def projected(self, part: Tensor, projection: Projection | None) -> Tensor:
         """Return projected inputs [C, P] of a part of the source, without bias; an additive cell may add to them."""
         if projection is not None:
-            return projection.forward(part)
+            return projection.forward(part).to(self.narrow or projection.shared[0].dtype)
         return part.clone() if self.form.additive else part
 
 
@@ -180,7 +182,7 @@ def walk(job: Job, keep: bool, *tensors: Tensor) -> list[Tensor]:
         # made, in each run.
         block = job.projected(given.source[chunk.rows], projection)
         size = len(block) if keep else rows
-        sums = [] if form.additive else [each.weight.new_empty(size, len(each.weight)) for each in layouts]
+        sums = [weight.new_empty(size, len(weight), dtype=job.narrow) for weight in given.weights[form.additive :]]
         if keep:
             for rooms, room in zip(kept, (block, *sums), strict=False):
                 rooms.append(room)
@@ -232,7 +234,7 @@ def walk_back(job: Job, wanted: bool, *tensors: Tensor) -> list[Tensor]:
     kept += [[next(left) for _ in chunks] for _ in range(0 if form.additive else count)]
     layouts = [Product(weight, times=len(job.packing.counts), dtype=job.dtype) for weight in given.weights]
     projection = job.projection(given)
-    width = given.source.dtype if job.dtype is None else job.dtype
+    width = given.source.dtype if job.narrow is None else job.narrow
     most = max(len(block) for block in kept[0])
     sums = [] if form.additive else [given.state[0].new_empty(most, len(weight)) for weight in given.weights]
     g_source = torch.empty_like(given.source) if wanted or not job.affine else None
@@ -250,7 +252,9 @@ def walk_back(job: Job, wanted: bool, *tensors: Tensor) -> list[Tensor]:
     extra_places = job.kernels.extra_places
     slot = {index: rank for rank, index in enumerate(i for i in range(count) if form.operands[i] is not None)}
     g_extra = [  # of the type that products have: compiled kernels trust it
-        torch.zeros_like(g_final[place], dtype=layouts[index].weight.dtype, memory_format=torch.contiguous_format)
+        torch.zeros_like(
+            g_final[place], dtype=job.narrow or given.weights[index].dtype, memory_format=torch.contiguous_format
+        )
         for place, index in zip(extra_places, slot, strict=True)
     ]
     g_operands = [given.state[0].new_empty(rows, given.weights[index].shape[1]) for index in job.computed]
@@ -277,16 +281,17 @@ def walk_back(job: Job, wanted: bool, *tensors: Tensor) -> list[Tensor]:
                     g_operand, g_at, *g_products[:index], *g_before, *g_parameters, index=index,
                 ))  # fmt: skip
         run(calls, chunk.counts)
-        for index, buffer in enumerate([g_block] if form.additive else sums):
+        g_projected = g_block
+        if projection is not None:
+            g_part = g_source[chunk.rows] if wanted and g_source is not None else None
+            g_projected = projection.backward(g_block, given.source[chunk.rows], g_part)
+        for index, buffer in enumerate([g_projected] if form.additive else sums):
             place = form.operands[index]
             if place is None:
                 multiplied = operands[job.computed.index(index)][chunk.rows]
             else:
                 multiplied = job.packing.before(histories[moving.index(place)], chunk.steps)
             g_weights[index].add(buffer[: len(multiplied)], multiplied)
-        if projection is not None:
-            g_part = g_source[chunk.rows] if wanted and g_source is not None else None
-            projection.backward(g_block, given.source[chunk.rows], g_part)
     g_first = [each[:rows] for each in g_fields]
     for place, extra in zip(extra_places, g_extra, strict=True):
         g_first[place] += extra

@@ -17,6 +17,7 @@ from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
+from rnnzoo.backends import cpp
 from rnnzoo.batches import IGNORED
 from rnnzoo.bench.layers import packed
 from rnnzoo.bench.measure import Comparison, Contest, Row, Setting, Task, matrix_flops, run_contest
@@ -45,9 +46,7 @@ def train(setting: Setting) -> list[Task]:
 
 def has_fast_bf16(device: str) -> bool:
     """Return whether a device multiplies bfloat16 by instructions of its own."""
-    if device != "cpu":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return cpp.has_fast_bf16() if device == "cpu" else torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def one_job(

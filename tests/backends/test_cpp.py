@@ -30,16 +30,25 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.skip("needs a processor with AVX2 or AVX-512")
 
 
+@pytest.fixture(params=[torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+def dtype(request: pytest.FixtureRequest) -> torch.dtype:
+    """Return a type in which products can be made; skip where the processor has no instructions for it."""
+    if not cpp.offers_products(request.param):
+        pytest.skip("needs a processor with products in this type")
+    found: torch.dtype = request.param
+    return found
+
+
 # Rows, depth and columns: one, around a panel and a part of the rows, and more than are added up at once.
 SHAPES = [(1, 1, 1), (3, 5, 63), (64, 17, 64), (65, 16, 65), (7, 1024, 9), (9, 1025, 130), (300, 2100, 3), (513, 2, 70)]
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_products_in_panels(shape: tuple[int, int, int], threads: int) -> None:
+def test_products_in_panels(shape: tuple[int, int, int], threads: int, dtype: torch.dtype) -> None:
     """A B, and what is added to, are those of float64, however many threads there are."""
     rows, depth, columns = shape
-    left, right, before = torch.randn(rows, depth), torch.randn(depth, columns), torch.randn(rows, columns)
+    left, right, before = torch.randn(rows, depth), torch.randn(depth, columns).to(dtype), torch.randn(rows, columns)
     usual = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -47,19 +56,19 @@ def test_products_in_panels(shape: tuple[int, int, int], threads: int) -> None:
         found, added = panels.multiply(left), panels.multiply(left, before.clone(), add=True)
     finally:
         torch.set_num_threads(usual)
-    expected = left.double() @ right.double()
+    expected = left.to(dtype).double() @ right.double()
     torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-3)
     torch.testing.assert_close(added.double(), expected + before, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("right_layout", LAYOUTS)
 @pytest.mark.parametrize("left_layout", LAYOUTS)
-def test_matrices_lie_anyhow(left_layout: str, right_layout: str) -> None:
+def test_matrices_lie_anyhow(left_layout: str, right_layout: str, dtype: torch.dtype) -> None:
     """Strides of both operands are heeded, and numbers beside a part that is written to are left alone."""
-    left, right = torch.randn(7, 33), torch.randn(33, 70)
+    left, right = torch.randn(7, 33).to(dtype).float(), torch.randn(33, 70).to(dtype)
     room = torch.zeros(9, 80)
     Panels(laid_out(right, right_layout)).multiply(laid_out(left, left_layout), room[1:8, 4:74])
-    torch.testing.assert_close(room[1:8, 4:74], left @ right, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(room[1:8, 4:74], left @ right.float(), rtol=1e-4, atol=1e-4)
     assert room.count_nonzero() == 7 * 70
 
 
@@ -80,6 +89,20 @@ def test_a_single_column_or_row_has_any_stride() -> None:
     for right in (torch.randn(6, 1), torch.randn(1, 6).t(), torch.randn(6, 4)[:, 1:2], torch.randn(1, 6)[:, ::2]):
         left = torch.randn(3, len(right))
         torch.testing.assert_close(Panels(right).multiply(left), left @ right)
+
+
+def test_operands_are_rounded_as_torch_rounds_them() -> None:
+    """To the nearest number of bfloat16, of two as near to the even one; NaN and infinity stay what they are."""
+    if not cpp.offers_products(torch.bfloat16):
+        pytest.skip("needs a processor with products in bfloat16")
+    bits = torch.cat([torch.arange(0x3F7F0000, 0x3F830000, 0x1000), torch.tensor([0, 0x00800000, 0x7F7F7FFF])])
+    numbers = torch.cat([bits.int().view(torch.float32), torch.randn(300)]).reshape(-1, 1)
+    numbers = torch.cat([numbers, -numbers])
+    one = Panels(torch.ones(1, 1, dtype=torch.bfloat16))
+    assert torch.equal(one.multiply(numbers), numbers.bfloat16().float())
+    for bits in (0x7FFFFFFF, 0x7F800001, 0x7F800000, 0x7F7FFFFF):
+        number = torch.tensor([[bits]], dtype=torch.int32).view(torch.float32)
+        assert one.multiply(number).equal(number.bfloat16().float()) or (number.isnan() & one.multiply(number).isnan())
 
 
 def doubled(source: Tensor, target: Tensor) -> None:
@@ -108,7 +131,9 @@ def calls_in_cpp(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
 
 @pytest.mark.parametrize("counts", [[3, 3, 3, 3, 3], [3, 3, 2, 1, 1], [2], []], ids=str)
-def test_a_program_is_the_same_in_cpp_and_in_python(monkeypatch: pytest.MonkeyPatch, counts: list[int]) -> None:
+def test_a_program_is_the_same_in_cpp_and_in_python(
+    monkeypatch: pytest.MonkeyPatch, counts: list[int], dtype: torch.dtype
+) -> None:
     """Steps go forward, back and in turns, with fewer and fewer rows; there may be no step."""
     kernel = compiled(8)
     weight = torch.randn(8, 8) / 8
@@ -116,7 +141,7 @@ def test_a_program_is_the_same_in_cpp_and_in_python(monkeypatch: pytest.MonkeyPa
     steps = torch.arange(len(counts))
 
     def results() -> list[Tensor]:
-        product = Product(weight, times=5, dtype=None)
+        product = Product(weight, times=5, dtype=dtype)
         history, room = torch.ones(18, 8), torch.zeros(3, 8)
         turns, last = torch.ones(6, 8), torch.zeros(15, 8)
         forth = [
@@ -138,7 +163,8 @@ def test_a_program_is_the_same_in_cpp_and_in_python(monkeypatch: pytest.MonkeyPa
     ours = results()
     assert made == [True] * 2
     monkeypatch.setattr(program, "run_in_cpp", lambda *given: False)
-    torch.testing.assert_close(ours, results())
+    tolerance = {"rtol": 2e-2, "atol": 2e-2} if dtype == torch.bfloat16 else {}
+    torch.testing.assert_close(ours, results(), **tolerance)
 
 
 def test_what_cannot_be_called_from_cpp_runs_in_python() -> None:

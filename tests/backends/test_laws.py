@@ -115,6 +115,9 @@ def test_auto_takes_a_backend_that_can_run_the_cell_and_says_why(case):
         ("lstm", 63, 128, "train in C++, ragged", "native"),
         ("lstm", 64, 128, "train in C++, nearly equal", "native"),
         ("lstm", 64, 128, "train in C++, ragged, narrow", "native"),
+        ("lstm", 64, 128, "train in C++, ragged, autocast", "native"),
+        ("lstm", 64, 128, "train in C++ with bf16, ragged, autocast", "fused"),
+        ("lstm", 64, 128, "train in C++ with bf16, ragged, narrow", "native"),
         ("lstm", 64, 128, "compile, ragged", "native"),
         ("lstm", 64, 512, "compile", "native"),
         ("rnn", 1, 8, "train in C++", "native"),
@@ -131,7 +134,8 @@ def test_auto_takes_a_backend_that_can_run_the_cell_and_says_why(case):
 )
 def test_auto_knows_what_is_fast(monkeypatch, name, rows, size, able, expected):
     monkeypatch.setattr(select, "can_compile", lambda device: able != "nothing")
-    monkeypatch.setattr(cpp, "offers_products", lambda: "C++" in able)
+    known = {torch.float32, torch.bfloat16} if "bf16" in able else {torch.float32}
+    monkeypatch.setattr(cpp, "offers_products", lambda dtype: "C++" in able and dtype in known)
     monkeypatch.setattr(select, "transformed", lambda: "transformed" in able)
     cell = make_cell(name, input_size=I, hidden_size=size).to(torch.bfloat16 if "narrow" in able else torch.float32)
     autocast = torch.autocast("cpu", torch.bfloat16, enabled="autocast" in able)
