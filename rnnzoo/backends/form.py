@@ -78,8 +78,10 @@ def frozen(value: Any) -> Any:
         return (type(value), tuple(map(frozen, value)))
     if isinstance(value, dict):
         return (type(value), tuple((frozen(key), frozen(inner)) for key, inner in value.items()))
-    if isinstance(value, Tensor):
-        return Same(value)
+    if isinstance(value, Tensor):  # compiled code reads it where it is, as it lay there
+        return (Same(value), value.shape, value.stride(), value.dtype)
+    if isinstance(value, float):  # as a key 0.0 is -0.0
+        return (float, value.hex())
     try:
         hash(value)
     except TypeError:

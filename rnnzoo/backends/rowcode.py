@@ -268,11 +268,13 @@ class Writer:
             self.lines.append(f"const float v{number} = s{number}[j];")
             return
         if term.kind == "read":
-            self.lines.append(f"const auto v{number} = a{term.of[0]}[{term.of[1]}{along}];")
+            number_type = "bool" if self.reader.tensors[term.of[0]].dtype == torch.bool else "float"
+            self.lines.append(f"const {number_type} v{number} = a{term.of[0]}[{term.of[1]}{along}];")
             return
         for each in term.parts:
             self.name(each)
-        self.lines.append(f"const auto v{number} = {CODE[term.kind].format(*map(self.variable, term.parts))};")
+        number_type = "bool" if term.kind in TRUTHS else "float"
+        self.lines.append(f"const {number_type} v{number} = {CODE[term.kind].format(*map(self.variable, term.parts))};")
         if number in self.saved and term.width > 1:
             self.kept.add(number)
             self.lines.append(f"s{number}[j] = v{number};")

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rnnzoo.backends.rowmath import CODE
+from rnnzoo.backends.rowmath import ALIKE, CODE, OF_TRUTHS, TRUTHS
 
 aten = torch.ops.aten
 
@@ -119,6 +119,7 @@ class Reader:
         self.constants: list[Tensor] = []
         self.nodes: list[Node] = []
         self.known: dict[Node, int] = {}
+        self.true: list[bool] = []  # for each node whether its numbers are truths, which are no numbers in C++
         self.node("constant", 0.0)  # its name is 0, so that what torch pads with zeros has the right one
         self.values: dict[Any, Any] = {}
         self.places: dict[Any, int] = {}  # of the tensors that are given
@@ -130,6 +131,7 @@ class Reader:
         if node not in self.known:
             self.known[node] = len(self.nodes)
             self.nodes.append(node)
+            self.true.append(kind in TRUTHS or (kind == "read" and self.tensors[of].dtype == torch.bool))
         return self.known[node]
 
     def size(self, place: int) -> int:
@@ -164,7 +166,7 @@ class Reader:
 
     def call(self, at: Any) -> Any:
         """Return the value of an operation."""
-        kind = kind_of(at)
+        kind = ALIKE.get(kind_of(at), kind_of(at))
         if isinstance(at.meta["val"], torch.SymInt):
             return Rows(at.meta["val"])
         shaped = kind in MOVES or kind in FILLED
@@ -177,7 +179,7 @@ class Reader:
         if kind in MOVES:
             found = self.move(at, given)
         elif kind in FILLED:
-            found = self.filled(kind, given)
+            found = self.filled(at, kind, given)
         elif kind in ("sum", "mean"):
             return self.sum(at, kind, *given)
         elif kind == "clamp":
@@ -185,11 +187,10 @@ class Reader:
         elif kind == "pow":
             found = self.pow(*given)
         elif kind == "_to_copy":
-            made_true = at.meta["val"].dtype == torch.bool != at.args[0].meta["val"].dtype
-            found = self.compute("ne", given[0], 0.0) if made_true else given[0]
+            found = given[0]
         elif kind == "copy_" and self.alone(at.args[0], at):
             found = given[1]
-        elif kind in CODE:
+        elif kind in CODE and (kind_of(at) == kind or not kind_of(at).endswith("_") or self.alone(at.args[0], at)):
             alpha = options.pop("alpha", 1)
             if options:
                 raise RefusedError(f"the operation {at.target} with {', '.join(options)}")
@@ -199,7 +200,25 @@ class Reader:
         else:
             raise RefusedError(f"the operation {at.target}")
         self.check(at, found)
+        if isinstance(found, Value):
+            found = self.typed(found, true=at.meta["val"].dtype == torch.bool)
         return found
+
+    def typed(self, value: Value, *, true: bool) -> Value:
+        """Return numbers, or truths, of a value that may have either; of a truth the number is 0 or 1."""
+        nodes = (value.names >> NAME).unique().tolist()
+        if all(self.true[each] == true for each in nodes):
+            return value
+        names = value.names.reshape(1, -1)
+        found = torch.empty_like(names[0])
+        for start, stop, (piece,) in self.pieces(names):
+            if self.true[piece.node] == true:
+                found[start:stop] = names[0, start:stop]
+                continue
+            parts = [piece, Piece(0, 0, 0)] if true else [piece]
+            node = self.node("ne" if true else "number", None if piece.step else 1, parts) << NAME
+            found[start:stop] = node + torch.arange(stop - start, device="cpu") * piece.step
+        return Value(found.reshape(value.names.shape), value.summed)
 
     def value(self, argument: Any, *, sizes: bool) -> Any:
         """Return an argument of an operation: a value, a number, or a list of some; how many rows only as a size."""
@@ -221,9 +240,14 @@ class Reader:
         """Refuse a tensor that has rows elsewhere than first, or whose type is not known here."""
         shapes, values = (given if isinstance(given, list | tuple) else [given] for given in (at.meta["val"], found))
         for real, value in zip(shapes, values, strict=True):
-            shape = [1 if isinstance(size, torch.SymInt) else size for size in real.shape]
-            if any(isinstance(size, torch.SymInt) for size in real.shape[1:]) or list(value.names.shape) != shape:
+            rows = [isinstance(size, torch.SymInt) for size in real.shape]
+            shape = [1 if any_rows else size for size, any_rows in zip(real.shape, rows, strict=True)]
+            if any(rows[1:]) or list(value.names.shape) != shape:
                 raise RefusedError("rows that are not the first axis")
+            if any(rows) and not real.shape[0].node.expr.is_Symbol:
+                raise RefusedError("some of the rows")
+            if not any(rows) and not value.summed and self.has_rows(value):
+                raise RefusedError("one row that others look at")
             if real.dtype not in (torch.float32, torch.bool) and kind_of(at) not in WHOLE:
                 raise RefusedError(f"numbers in {real.dtype}")
 
@@ -249,21 +273,29 @@ class Reader:
             return [Value(each.contiguous(), summed) for each in found]
         return Value(found.contiguous(), summed)
 
-    def filled(self, kind: str, given: Sequence[Any]) -> Value:
+    def filled(self, at: Any, kind: str, given: Sequence[Any]) -> Value:
         """Return a tensor of one number."""
         number = {"zeros_like": 0.0, "ones_like": 1.0, "scalar_tensor": given[0]}.get(kind, given[-1])
+        if not at.meta["val"].dtype.is_floating_point:
+            number = bool(number) if at.meta["val"].dtype == torch.bool else int(number)
         shape = [] if kind == "scalar_tensor" else given[0] if kind == "full" else given[0].names.shape
         return Value(torch.full(shape, self.constant(number), device="cpu"))
 
     def constant(self, number: float) -> int:
         """Return the name of a number."""
+        if number == 0 and math.copysign(1, number) < 0:  # as a key it would be 0
+            return self.node("neg", 1, [Piece(0, 0, 0)]) << NAME
         return self.node("constant", float(number)) << NAME
 
     def compute(self, kind: str, *given: Any) -> Value:
-        """Return what is computed number by number."""
+        """Return what is computed number by number; x + 0 is x, also for the zero below 0."""
         values = [
             each if isinstance(each, Value) else Value(torch.tensor(self.constant(each), device="cpu"))
             for each in given
+        ]
+        values = [
+            self.typed(each, true=kind in OF_TRUTHS or (kind == "where" and place == 0))
+            for place, each in enumerate(values)
         ]
         summed = any(each.summed for each in values)
         if summed and not self.linear(kind, values):
@@ -362,9 +394,8 @@ class Reader:
     def clamp(self, value: Value, least: float | None = None, most: float | None = None, **more: Any) -> Value:
         """Return numbers within bounds."""
         least, most = more.get("min", least), more.get("max", most)
-        for bound, kind in ((least, "lt"), (most, "gt")):
-            if bound is not None:
-                value = self.compute("where", self.compute(kind, value, bound), bound, value)
+        for bound, kind in ((least, "maximum"), (most, "minimum")):
+            value = value if bound is None else self.compute(kind, value, bound)
         return value
 
     def pow(self, value: Value, exponent: float) -> Value:
@@ -383,13 +414,16 @@ class Reader:
     def store(self, place: int, kind: str, target: Value, value: Any, alpha: float = 1, **_: Any) -> None:
         """Note what is written to a tensor that was given."""
         if not isinstance(value, Value):
-            value = self.filled("full_like", [target, value])
+            value = Value(torch.full_like(target.names, self.constant(value)))
+        if kind == "add_" and not value.names.any():
+            return
         if value.summed != (not self.rows[place]) or (value.summed and kind == "copy_"):
             raise RefusedError("a tensor without rows that is written to")
         if kind == "add_" and alpha != 1:
             value = self.compute("mul", value, alpha)
         if kind == "add_" and not value.summed:
             value = self.compute("add", target, value)
+        value = self.typed(value, true=self.tensors[place].dtype == torch.bool)
         names = torch.stack([target.names.reshape(-1), value.names.expand(target.names.shape).reshape(-1)])
         for start, stop, (to, piece) in self.pieces(names):
             self.stores.append(Store(place, to.first, piece, stop - start, value.summed))

@@ -23,7 +23,7 @@ INLINE float chosen(bool first, float a, float b) {
 }
 INLINE bool chosen(bool first, bool a, bool b) { return (first & a) | (!first & b); }
 
-// exp(x) for -88 < x < 89.5, by a polynomial of the part of x that no power of two stands for.
+// exp(x) for -88 < x < 89.5, by a polynomial of the part of x that no power of two stands for; 0 below 2e-38.
 INLINE float power(float x) {
     const float n = __builtin_nearbyintf(x * 1.44269504f);
     const float r = __builtin_fmaf(n, 2.12194440e-4f, __builtin_fmaf(n, -0.693359375f, x));
@@ -44,9 +44,20 @@ INLINE float exponential(float x) {
 }
 
 INLINE float logistic(float x) {
-    x = x < -87.0f ? -87.0f : x;
+    x = x < -89.4f ? -89.4f : x;
     x = x > 87.0f ? 87.0f : x;
     return 1.0f / (1.0f + power(-x));
+}
+
+INLINE float tangent(float x) {  // tanh(x): 1 - 2 / (1 + exp(2 x)) has no digits left where x is small
+    const float square = x * x;
+    float p = -5.70498872745e-3f;
+    p = __builtin_fmaf(p, square, 2.06390887954e-2f);
+    p = __builtin_fmaf(p, square, -5.37397155531e-2f);
+    p = __builtin_fmaf(p, square, 1.33314422036e-1f);
+    p = __builtin_fmaf(p, square, -3.33332819422e-1f);
+    p = __builtin_fmaf(p * square, x, x);
+    return chosen(square < 0.39f, p, 2.0f * logistic(2.0f * x) - 1.0f);
 }
 
 // log(x) for x that are not subnormal.
@@ -95,11 +106,13 @@ CODE = {
     "log": "logarithm({0})",
     "log1p": "logarithm_of_more({0})",
     "sigmoid": "logistic({0})",
-    "tanh": "2.0f * logistic(2.0f * {0}) - 1.0f",  # off by 2e-7 at most
+    "tanh": "tangent({0})",
     "relu": "chosen({0} < 0.0f, 0.0f, {0})",
     "maximum": "chosen(({0} > {1}) | ({0} != {0}), {0}, {1})",
     "minimum": "chosen(({0} < {1}) | ({0} != {0}), {0}, {1})",
     "where": "chosen({0}, {1}, {2})",
+    "sign": "static_cast<float>({0} > 0.0f) - static_cast<float>({0} < 0.0f)",
+    "number": "static_cast<float>({0})",
     "gt": "{0} > {1}",
     "ge": "{0} >= {1}",
     "lt": "{0} < {1}",
@@ -108,6 +121,24 @@ CODE = {
     "ne": "{0} != {1}",
     "logical_and": "{0} & {1}",
     "logical_or": "{0} | {1}",
+    "logical_xor": "{0} != {1}",
     "logical_not": "!{0}",
 }
-TRUTHS = {"gt", "ge", "lt", "le", "eq", "ne", "logical_and", "logical_or", "logical_not"}
+OF_TRUTHS = {"logical_and", "logical_or", "logical_xor", "logical_not", "number"}  # what is computed from truths
+TRUTHS = {
+    "gt",
+    "ge",
+    "lt",
+    "le",
+    "eq",
+    "ne",
+    "logical_and",
+    "logical_or",
+    "logical_xor",
+    "logical_not",
+}  # what are some
+# What is another operation for the types that there are, or one that writes to its own operand.
+ALIKE = {
+    "bitwise_and": "logical_and", "bitwise_or": "logical_or", "bitwise_xor": "logical_xor",
+    "bitwise_not": "logical_not", "logical_and_": "logical_and", "logical_or_": "logical_or",
+}  # fmt: skip

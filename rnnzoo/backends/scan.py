@@ -168,7 +168,7 @@ class ScanFunction(torch.autograd.Function):
         """Scan; keep x and h."""
         batch_size, steps, _ = projected.shape
         x = projected.contiguous().flatten(0, 1)  # [B·T, P]
-        initial = initial.to(wide(torch.promote_types(initial.dtype, projected.dtype)))
+        initial = initial.to(wide(torch.promote_types(initial.dtype, projected.dtype))).contiguous()
         h = initial.new_empty(len(x), initial.shape[1])  # [B·T, N]
         first = initial[:1]
         sample = pieces.output(pieces.cell, x[:1], first, None)

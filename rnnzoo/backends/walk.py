@@ -143,7 +143,7 @@ class Chunk:
 
 def chunk_of(packing: Packing, steps: range, *, back: bool) -> Chunk:
     """Return where the rows of some steps lie, made once where all of them have every step."""
-    if packing.order is None:
+    if packing.order is None and not torch._C._len_torch_dispatch_stack():  # which could make other tensors of them
         return even_chunk(packing.rows, steps.start, steps.stop, back)
     return Chunk(packing, steps, back=back)
 

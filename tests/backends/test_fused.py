@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from catalogue import CELLS, TOLERANCES, make_layer
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from rnnzoo.backends import cpp, fused, kernels, program, reference, scan, walk
+from rnnzoo.backends.compiled import Compiled
 from rnnzoo.backends.form import examine, flatten, signature
 from rnnzoo.cells import make_cell
 from rnnzoo.cells.base import GatedCell, HiddenState
@@ -366,3 +371,51 @@ def test_recomputing_gives_the_same_gradients_and_keeps_less(backend):
         found.append(torch.autograd.grad(outputs.square().sum(), [inputs, *layer.parameters()]))
     assert_same(*found, **TOLERANCES[torch.float64])
     assert kept[1] < kept[0]
+
+
+class Buffered(GatedCell):
+    """A cell that reads a buffer, and a number of its own."""
+
+    gate_count = 1
+
+    def __init__(self, *, input_size, hidden_size):
+        super().__init__(input_size=input_size, hidden_size=hidden_size)
+        self.register_buffer("scale", torch.rand(hidden_size))
+        self.least = 0.0
+
+    def gates(self, projected, recurrent, state):
+        hidden = torch.tanh(projected + recurrent) * self.scale + 1 / torch.full_like(projected, self.least).exp()
+        return hidden, HiddenState(hidden)
+
+
+def test_a_buffer_that_is_replaced_in_its_place_is_read_as_it_is(compiling):
+    """Compiled code knows how long it is, and how it lies; -0.0 and 0.0 are two programs."""
+    cell = Buffered(input_size=I, hidden_size=H)
+    inputs = torch.randn(B, T, I, requires_grad=True)
+    for scale in (cell.scale, torch.rand(1), torch.rand(2 * H)[::2], torch.rand(H)):
+        cell.scale.data = scale
+        assert_same(gradients(fused.run, cell, inputs), gradients(reference.run, cell, inputs), rtol=1e-4, atol=1e-5)
+    marks = []
+    for least in (0.0, -0.0, math.nan, math.nan):
+        cell.least = least
+        marks.append(signature(cell))
+    assert len(set(marks)) == 3
+
+
+def test_a_run_that_makes_no_numbers_leaves_none_to_later_ones():
+    """Tables of places are made once, but not of tensors that stand for others."""
+    cell = make_cell("gru", input_size=I, hidden_size=H)
+    inputs = torch.randn(B + 4, T, I)
+    fused.run(cell, inputs[:1], None, None)  # the cell is examined
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode, contextlib.suppress(Exception):
+        fused.run(cell, mode.from_tensor(inputs), None, None)
+    torch.testing.assert_close(fused.run(cell, inputs, None, None)[0], reference.run(cell, inputs, None, None)[0])
+
+
+def test_threads_compile_one_after_another(compiling):
+    """torch traces one function at a time: of two at once both would fail, and stay plain for good."""
+    cells = [make_cell(name, input_size=I, hidden_size=H) for name in ("gru", "lstm", "mgu", "janet")]
+    with ThreadPoolExecutor(len(cells)) as pool:
+        list(pool.map(lambda cell: fused.run(cell, torch.randn(B, T, I), None, None), cells))
+    assert not kernels._failures
+    assert cpp.library() is None or all(isinstance(each, Compiled) for each in kernels._compiled.values())

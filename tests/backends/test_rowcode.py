@@ -57,6 +57,8 @@ OPERATIONS: dict[str, Callable[..., Tensor]] = {
     "maximum": torch.maximum,
     "minimum": torch.minimum,
     "where": lambda a, b: torch.where(a > b, a, b * 2),
+    "sign": torch.sign,
+    "number": lambda a, b: (a > b).float(),
     "gt": torch.gt,
     "ge": torch.ge,
     "lt": torch.lt,
@@ -65,10 +67,12 @@ OPERATIONS: dict[str, Callable[..., Tensor]] = {
     "ne": torch.ne,
     "logical_and": lambda a, b: (a > 0).logical_and(b < 1),
     "logical_or": lambda a, b: (a > 0).logical_or(b < 1),
+    "logical_xor": lambda a, b: (a > 0) ^ (b < 1),
     "logical_not": lambda a: (a > 0).logical_not(),
 }
 ONE = {
-    "neg", "reciprocal", "sqrt", "rsqrt", "abs", "exp", "log", "log1p", "sigmoid", "tanh", "relu", "logical_not",
+    "neg", "reciprocal", "sqrt", "rsqrt", "abs", "exp", "log", "log1p", "sigmoid", "tanh", "relu", "sign",
+    "logical_not",
 }  # fmt: skip
 
 
@@ -140,16 +144,16 @@ def test_operations(name: str) -> None:
     def kernel(a: Tensor, b: Tensor, target: Tensor) -> None:
         target.copy_(operation(a) if name in ONE else operation(a, b))
 
-    check(kernel, [left, right], [torch.empty_like(left)], rtol=2e-6, atol=3e-7 if name == "tanh" else 2e-38)
+    check(kernel, [left, right], [torch.empty_like(left)], rtol=2e-6, atol=2e-38)
 
 
 @pytest.mark.parametrize(
-    "operation", [torch.exp, torch.log, torch.log1p, torch.sigmoid], ids=lambda each: each.__name__
+    "operation", [torch.exp, torch.log, torch.log1p, torch.sigmoid, torch.tanh], ids=lambda each: each.__name__
 )
 def test_functions_are_as_good_as_their_type(operation: Callable[[Tensor], Tensor]) -> None:
     """Everywhere, not only at a few places: to a few units of the last digit."""
     numbers = torch.cat(
-        [torch.linspace(-80, 80, 40000), torch.logspace(-30, 30, 20000), -torch.logspace(-30, -1, 4000)]
+        [torch.linspace(-80, 80, 40000), torch.logspace(-30, 30, 20000), -torch.logspace(-30, -0.01, 4000)]
     )
     numbers = numbers.reshape(10, -1)
 
@@ -233,6 +237,55 @@ def test_masks_and_bounds() -> None:
     check(kernel, [torch.randn(6, 20), torch.tensor([True, False, True, True, False, True])], [torch.empty(6, 20)])
 
 
+def test_truths_count_as_numbers_and_sums_of_truths_as_truths() -> None:
+    """In C++ two truths add up to 2, and divide as whole numbers; a mask that is copied, joined or kept is 0 or 1."""
+
+    def kernel(source: Tensor, valid: Tensor, target: Tensor, joined: Tensor, made: Tensor) -> None:
+        above, below = source > 0, source < 1
+        share = (above.float() + below.float()) / ((source > 2).float() + (source < 3).float())
+        spikes = (above + below).float() - (above & below).float() * (~above).float()
+        copied = (source * 2).copy_(below) / (source * 2).copy_(above + below)
+        target.copy_(share + 10 * spikes + 100 * copied + (above * 1.0 + below * 1.0) / (above + 0.0 + below * 2.0 + 1))
+        joined.copy_(torch.cat([above, source], 1) / 3)
+        made.copy_(torch.where(above, source, 0.0) + torch.where(valid.reshape(-1, 1), below, above))
+
+    source, valid = 3 * torch.randn(64, 20), torch.rand(64) > 0.5
+    check(kernel, [source, valid], [torch.empty(64, 20), torch.empty(64, 40), torch.empty(64, 20, dtype=torch.bool)])
+
+
+def test_constants_have_their_type_and_sign() -> None:
+    """A full tensor of whole numbers cuts off, one of truths is 1; -0.0 is another number than 0.0."""
+
+    def kernel(source: Tensor, target: Tensor) -> None:
+        truths = torch.full_like(source, 3.0, dtype=torch.bool)
+        whole = torch.where(source > 0, torch.full((), 2.7, dtype=torch.int64), torch.full((), 1, dtype=torch.int64))
+        signs = 1 / torch.full_like(source, -0.0) - 1 / torch.full_like(source, 0.0)
+        target.copy_(source * truths + whole + signs)
+
+    check(kernel, [torch.randn(5, 16)], [torch.empty(5, 16)])
+
+
+def test_what_is_wrong_for_negative_numbers_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trial with positive numbers alone would not see it."""
+    monkeypatch.setitem(rowmath.CODE, "relu", "{0}")
+
+    def kernel(source: Tensor, target: Tensor) -> None:
+        target.copy_(source.relu())
+
+    tensors = [torch.randn(4, 8), torch.empty(4, 8)]
+    assert not isinstance(kernels.compile_kernel(kernel, tensors, [True, True]), Compiled)
+
+
+def test_nothing_is_written_where_nothing_is_added() -> None:
+    """A gradient of zeros for a parameter that only another kernel uses."""
+
+    def kernel(source: Tensor, weight: Tensor, target: Tensor, g_weight: Tensor) -> None:
+        target.copy_(source.exp())
+        g_weight.add_(torch.zeros_like(weight))
+
+    check(kernel, [torch.randn(4, 8), torch.randn(8)], [torch.empty(4, 8), torch.randn(8)], (1, 3))
+
+
 def refused(kernel: Kernel, *tensors: Tensor, shared: tuple[int, ...] = ()) -> None:
     """Check that a kernel is refused."""
     with pytest.raises(RefusedError):
@@ -249,6 +302,9 @@ def refused(kernel: Kernel, *tensors: Tensor, shared: tuple[int, ...] = ()) -> N
         lambda x: x.sum(0) ** 2 + x,
         lambda x: x.t().reshape(8, -1).t(),
         lambda x: x.flip(0),
+        lambda x: x - x[0],
+        lambda x: x - x[-1:],
+        lambda x: torch.cat([x[1:], x[:1]]),
         lambda x: x / x.shape[0],
         lambda x: x.reshape(-1).reshape(-1, 8),
         lambda x: x**2.5,

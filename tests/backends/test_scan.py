@@ -382,3 +382,16 @@ def test_random_numbers_are_left_alone():
     state = torch.get_rng_state()
     scan.run(cell, torch.zeros(B, T, I), None, None)[0].sum().backward()
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_first_state_may_lie_anyhow(monkeypatch):
+    """A transposed one, whose gradient is written as if it were not."""
+    monkeypatch.setenv("RNNZOO_COMPILE", "1")
+    cell = make_cell("mingru", input_size=I, hidden_size=H)
+    inputs, first = torch.randn(B, T, I), torch.randn(H, B)
+    found = []
+    for run in (scan.run, reference.run):
+        leaf = first.clone().requires_grad_()
+        outputs, _ = run(cell, inputs, None, cell.initial_state(B)._replace(hidden=leaf.t()))
+        found.append(torch.autograd.grad(outputs.square().sum(), leaf))
+    torch.testing.assert_close(*found)
