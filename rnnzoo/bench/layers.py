@@ -11,23 +11,27 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from rnnzoo.backends import fused, reference, scan
 from rnnzoo.backends.base import Backend
-from rnnzoo.bench.measure import Call, Comparison, Contest, Row, Setting, Task, run_contest
+from rnnzoo.bench.measure import Call, Comparison, Contest, Row, Setting, Task, has_fast_bf16, run_contest
 from rnnzoo.cells import CELLS, make_cell
 from rnnzoo.cells.base import Cell
 from rnnzoo.layers.recurrent import Recurrent
 
 SHAPES = ((64, 64, 512), (32, 50, 256))  # B, T, H
 LSTM_BARS = (0.90, 1.00)
+IN_BF16 = ("gru", "lstm_layer_norm", "mogrifier")  # measured at the first shape, where the processor is made for it
 SCANNED = ("mingru", "minlstm", "qrnn", "rg_lru")
 
 
 def cells(setting: Setting) -> list[Task]:
-    """Each gated or staged cell through `fused`, forward and backward."""
+    """Each gated or staged cell through `fused`, forward and backward; some of them in bf16 too, where it is fast."""
     tasks = []
     for name in chosen(setting, [name for name in CELLS if CELLS.entry(name).facts["kind"] in ("gated", "staged")]):
         for place, shape in enumerate(SHAPES):
             work = "{} B {} T {} H {}".format(name, *(shape if not setting.quick else (2, 3, 4)))
             tasks.append(Task(work, partial(one_cell, name, place, work, setting)))
+    for name in chosen(setting, IN_BF16) if has_fast_bf16(setting.device) else ():
+        work = "{} in bf16 (autocast) B {} T {} H {}".format(name, *(SHAPES[0] if not setting.quick else (2, 3, 4)))
+        tasks.append(Task(work, partial(one_cell_in_bf16, name, work, setting)))
     return tasks
 
 
@@ -50,6 +54,44 @@ def one_cell(name: str, place: int, work: str, setting: Setting) -> list[Row]:
         calls["reference"] = partial(there_and_back, cell, reference.run, inputs)
         comparisons.append(Comparison("fused", "reference", 0.5))
     contest = Contest(work, calls, tuple(comparisons), flops={"fused": own, "nn.LSTM": baseline})
+    return run_contest("cells", contest, setting)
+
+
+def one_cell_in_bf16(name: str, work: str, setting: Setting) -> list[Row]:
+    """Measure one cell under autocast, against itself in float32 and against torch's LSTM under autocast."""
+    rows, steps, size = (2, 3, 4) if setting.quick else SHAPES[0]
+    cell = make_cell(name, input_size=size, hidden_size=size).to(setting.device)
+    inputs = torch.randn(rows, steps, size, device=setting.device, requires_grad=True)
+    lstm = nn.LSTM(size, size, batch_first=True).to(setting.device)
+    own = 6.0 * rows * steps * matrix_numbers(cell)
+    baseline = 6.0 * rows * steps * 8 * size * size
+
+    def ours(*, narrow: bool) -> None:
+        with torch.autocast(setting.device, torch.bfloat16, enabled=narrow):
+            outputs, _ = fused.run(cell, inputs, None, None)
+        outputs.backward(torch.ones_like(outputs))
+
+    def theirs() -> None:
+        with torch.autocast(setting.device, torch.bfloat16):
+            outputs = lstm(inputs)[0]
+        outputs.backward(torch.ones_like(outputs))
+
+    calls: dict[str, Call] = {
+        "fused": partial(ours, narrow=True),
+        "fused in float32": partial(ours, narrow=False),
+        "nn.LSTM in bf16": theirs,
+    }
+    comparisons = (
+        Comparison("fused", "nn.LSTM in bf16", None, scale=own / baseline),
+        Comparison("fused", "fused in float32", None),
+    )
+    contest = Contest(
+        work,
+        calls,
+        comparisons,
+        flops={"fused": own, "fused in float32": own, "nn.LSTM in bf16": baseline},
+        dtype="bfloat16",
+    )
     return run_contest("cells", contest, setting)
 
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from rnnzoo.backends import cpp
 from rnnzoo.backends.product import multiply
 
 Clock = Callable[[], float]
@@ -179,6 +180,11 @@ def large_product(dtype: str, setting: Setting) -> tuple[Call, float]:
     size = 64 if setting.quick else 2048
     left, right = (torch.randn(size, size, dtype=getattr(torch, dtype), device=setting.device) for _ in range(2))
     return lambda: multiply(left, right), 2.0 * size**3
+
+
+def has_fast_bf16(device: str) -> bool:
+    """Return whether a device multiplies bfloat16 by instructions of its own."""
+    return cpp.has_fast_bf16() if device == "cpu" else torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def synchronised(call: Call) -> Call:

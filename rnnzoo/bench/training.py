@@ -17,10 +17,9 @@ from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from rnnzoo.backends import cpp
 from rnnzoo.batches import IGNORED
 from rnnzoo.bench.layers import packed
-from rnnzoo.bench.measure import Comparison, Contest, Row, Setting, Task, matrix_flops, run_contest
+from rnnzoo.bench.measure import Comparison, Contest, Row, Setting, Task, has_fast_bf16, matrix_flops, run_contest
 from rnnzoo.lengths import length_mask
 from rnnzoo.models import LanguageModel, SequenceTagger, Translator
 from rnnzoo.processors.language import LanguageProcessor
@@ -42,11 +41,6 @@ def train(setting: Setting) -> list[Task]:
     if has_fast_bf16(setting.device):
         jobs.append(("word LM as above, ours in bf16 (autocast)", language_model, 0.55, True))
     return [Task(work, partial(one_job, work, make, bar, bf16, setting)) for work, make, bar, bf16 in jobs]
-
-
-def has_fast_bf16(device: str) -> bool:
-    """Return whether a device multiplies bfloat16 by instructions of its own."""
-    return cpp.has_fast_bf16() if device == "cpu" else torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def one_job(
