@@ -32,6 +32,7 @@ VECTORS = """
 """
 SOURCE = """
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -141,8 +142,10 @@ extern "C" void lay_out_bf16(BFloat16* to, const BFloat16* from, int64_t K, int6
             }
 }
 
-extern "C" void multiply_bf16(const float* a, const BFloat16* panels, float* c, int64_t M, int64_t N, int64_t K,
+// Returns whether it could be done: oneDNN may have been told not to use what the processor has.
+extern "C" bool multiply_bf16(const float* a, const BFloat16* panels, float* c, int64_t M, int64_t N, int64_t K,
                               int64_t ld_a, int64_t ld_c, int64_t add, int64_t threads) {
+    std::atomic<bool> done{true};
     const int64_t even = (K + 1) / 2 * 2;
     const std::unique_ptr<BFloat16[]> rounded(new BFloat16[M * even]);
     #pragma omp parallel num_threads(threads) if (M * N * K > MANY)
@@ -150,9 +153,14 @@ extern "C" void multiply_bf16(const float* a, const BFloat16* panels, float* c, 
         const int64_t thread = omp_get_thread_num(), team = omp_get_num_threads();
         round_part(a, rounded.get(), M, K, ld_a, thread, team);
         #pragma omp barrier
-        multiply_part(rounded.get(), panels, c, M, N, even, even, ld_c, add, thread, team);
-        at::native::cpublas::brgemm_release(true);
+        try {
+            multiply_part(rounded.get(), panels, c, M, N, even, even, ld_c, add, thread, team);
+            at::native::cpublas::brgemm_release(true);
+        } catch (...) {
+            done = false;
+        }
     }
+    return done;
 }
 
 extern "C" void multiply(const float* a, const float* panels, float* c, int64_t M, int64_t N, int64_t K, int64_t ld_a,
@@ -233,8 +241,12 @@ def library() -> Any:
 
 def offers_products(dtype: torch.dtype) -> bool:
     """Return whether there are small products: the processor has them, and the library was not tried in vain."""
-    known = dtype == torch.float32 or (dtype == torch.bfloat16 and has_fast_bf16())
-    return _libraries != [None] and known and torch.backends.cpu.get_cpu_capability().startswith(PROCESSORS)
+    if _libraries == [None] or not torch.backends.cpu.get_cpu_capability().startswith(PROCESSORS):
+        return False
+    if dtype != torch.bfloat16:
+        return dtype == torch.float32
+    tried = not _libraries or _libraries[0].has_bf16
+    return tried and has_fast_bf16() and bool(torch.backends.mkldnn.enabled)
 
 
 def has_fast_bf16() -> bool:
@@ -249,14 +261,30 @@ def compiled() -> Any:
         for name, places, sizes in FUNCTIONS:
             function = getattr(found, name)
             function.argtypes = [ctypes.c_void_p] * places + [ctypes.c_int64] * sizes
-            function.restype = None
-        left, right = (torch.linspace(-2, 2, 7 * count, device="cpu").sin() for count in (5, 70))
-        for dtype in filter(offers_products, (torch.float32, torch.bfloat16)):
-            one, other = left.reshape(5, 7).to(dtype).float(), right.reshape(7, 70).to(dtype)
-            torch.testing.assert_close(Panels(other, found).multiply(one), one @ other.float())
+            function.restype = ctypes.c_bool if name == "multiply_bf16" else None
+        if offers_products(torch.float32):
+            try_products(found, torch.float32)
     except Exception:  # a compiler may fail in any way, and none is needed
         return None
+    try:
+        found.has_bf16 = offers_products(torch.bfloat16)
+        if found.has_bf16:
+            try_products(found, torch.bfloat16)
+    except Exception:  # the processor has what oneDNN was told not to use
+        found.has_bf16 = False
     return found
+
+
+def try_products(library: Any, dtype: torch.dtype) -> None:
+    """Multiply, and compare with plain torch.
+
+    Raises:
+        AssertionError: if the numbers are wrong.
+        RuntimeError: if there are none.
+    """
+    left, right = (torch.linspace(-2, 2, 7 * count, device="cpu").sin() for count in (5, 70))
+    one, other = left.reshape(5, 7).to(dtype).float(), right.reshape(7, 70).to(dtype)
+    torch.testing.assert_close(Panels(other, library).multiply(one), one @ other.float())
 
 
 def compile_code(code: str) -> Any:
@@ -283,9 +311,7 @@ class Panels:
         self.library = library() if made_by is None else made_by
         self.shape = matrix.shape
         self.narrow = matrix.dtype == torch.bfloat16
-        self.depth = matrix.shape[0] + (
-            matrix.shape[0] % 2 if self.narrow else 0
-        )  # numbers of a row that is multiplied
+        self.depth = matrix.shape[0] + (self.narrow and matrix.shape[0] % 2)  # numbers of a row that is multiplied
         if 1 not in matrix.stride():
             matrix = matrix.contiguous()
         columns = -(-matrix.shape[1] // PANEL) * PANEL if self.narrow else matrix.shape[1]
@@ -308,8 +334,11 @@ class Panels:
         elif not in_rows(out):
             return out.copy_(self.multiply(left, out.contiguous() if add else None, add=add))
         places = (left.data_ptr(), self.numbers.data_ptr(), out.data_ptr())
-        multiply = self.library.multiply_bf16 if self.narrow else self.library.multiply
-        multiply(*places, len(left), *self.sizes(left, out, add=add), torch.get_num_threads())
+        sizes = (len(left), *self.sizes(left, out, add=add), torch.get_num_threads())
+        if not self.narrow:
+            self.library.multiply(*places, *sizes)
+        elif not self.library.multiply_bf16(*places, *sizes):
+            raise RuntimeError("oneDNN does not multiply bfloat16 here")
         return out
 
     def sizes(self, left: Tensor, out: Tensor, *, add: bool) -> tuple[int, ...]:

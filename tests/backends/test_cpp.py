@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import warnings
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -103,6 +108,30 @@ def test_operands_are_rounded_as_torch_rounds_them() -> None:
     for bits in (0x7FFFFFFF, 0x7F800001, 0x7F800000, 0x7F7FFFFF):
         number = torch.tensor([[bits]], dtype=torch.int32).view(torch.float32)
         assert one.multiply(number).equal(number.bfloat16().float()) or (number.isnan() & one.multiply(number).isnan())
+
+
+def test_bf16_that_onednn_refuses_is_not_offered() -> None:
+    """It may be told to use less than the processor has: then float32 is left, and nothing ends the process."""
+    code = """
+import torch
+from rnnzoo.backends import cpp
+from rnnzoo.layers import Recurrent
+cpp.load()
+assert cpp.library() is not None
+assert cpp.offers_products(torch.float32)
+assert not cpp.offers_products(torch.bfloat16)
+layer, inputs = Recurrent(cell="gru", input_size=8, hidden_size=8), torch.randn(64, 9, 8)
+with torch.autocast("cpu", torch.bfloat16):
+    layer(inputs)[0].sum().backward()
+"""
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    if cpp.offers_products(torch.bfloat16):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch speaks of GPUs here
+            with torch.backends.mkldnn.flags(enabled=False):
+                assert not cpp.offers_products(torch.bfloat16)
 
 
 def doubled(source: Tensor, target: Tensor) -> None:

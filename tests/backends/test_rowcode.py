@@ -276,6 +276,17 @@ def test_what_is_wrong_for_negative_numbers_is_not_used(monkeypatch: pytest.Monk
     assert not isinstance(kernels.compile_kernel(kernel, tensors, [True, True]), Compiled)
 
 
+def test_numbers_without_digits_do_not_make_a_trial_fail() -> None:
+    """Of some thousand draws some differences leave nothing that two ways of rounding agree on."""
+
+    def kernel(source: Tensor, target: Tensor) -> None:
+        decay = torch.exp(-8 * F.softplus(source))
+        target.copy_(1 / (1 - decay * decay).abs().sqrt())
+
+    tensors = [torch.randn(4, 256), torch.empty(4, 256)]
+    assert isinstance(kernels.compile_kernel(kernel, tensors, [True, True]), Compiled)
+
+
 def test_nothing_is_written_where_nothing_is_added() -> None:
     """A gradient of zeros for a parameter that only another kernel uses."""
 
