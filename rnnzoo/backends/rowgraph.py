@@ -91,9 +91,10 @@ NAME = 32  # bits of a place
 
 def decompositions() -> dict[Any, Callable[..., Any]]:
     """Return how operations are traced as simpler ones."""
-    from torch._decomp import core_aten_decompositions
+    from torch._decomp import core_aten_decompositions, get_decompositions
 
-    return {**core_aten_decompositions(), aten.native_layer_norm.default: layer_norm}
+    simple = [aten.leaky_relu, aten.elu, aten.gelu, aten.hardtanh]
+    return {**core_aten_decompositions(), **get_decompositions(simple), aten.native_layer_norm.default: layer_norm}
 
 
 def layer_norm(

@@ -60,6 +60,11 @@ INLINE float tangent(float x) {  // tanh(x): 1 - 2 / (1 + exp(2 x)) has no digit
     return chosen(square < 0.39f, p, 2.0f * logistic(2.0f * x) - 1.0f);
 }
 
+INLINE float exponential_less_one(float x) {  // exp(x) - 1, also of small x
+    const float half = tangent(0.5f * x);
+    return chosen(__builtin_fabsf(x) < 0.5f, 2.0f * half / (1.0f - half), exponential(x) - 1.0f);
+}
+
 // log(x) for x that are not subnormal.
 INLINE float logarithm(float x) {
     const int32_t high = static_cast<int32_t>(static_cast<uint32_t>(as_bits(x)) - 0x3f3504f3u) >> 23;
@@ -103,6 +108,7 @@ CODE = {
     "rsqrt": "1.0f / __builtin_sqrtf({0})",
     "abs": "__builtin_fabsf({0})",
     "exp": "exponential({0})",
+    "expm1": "exponential_less_one({0})",
     "log": "logarithm({0})",
     "log1p": "logarithm_of_more({0})",
     "sigmoid": "logistic({0})",
@@ -119,24 +125,16 @@ CODE = {
     "le": "{0} <= {1}",
     "eq": "{0} == {1}",
     "ne": "{0} != {1}",
+    "isnan": "{0} != {0}",
     "logical_and": "{0} & {1}",
     "logical_or": "{0} | {1}",
     "logical_xor": "{0} != {1}",
     "logical_not": "!{0}",
 }
 OF_TRUTHS = {"logical_and", "logical_or", "logical_xor", "logical_not", "number"}  # what is computed from truths
-TRUTHS = {
-    "gt",
-    "ge",
-    "lt",
-    "le",
-    "eq",
-    "ne",
-    "logical_and",
-    "logical_or",
-    "logical_xor",
-    "logical_not",
-}  # what are some
+TRUTHS = {  # what gives some
+    "gt", "ge", "lt", "le", "eq", "ne", "isnan", "logical_and", "logical_or", "logical_xor", "logical_not",
+}  # fmt: skip
 # What is another operation for the types that there are, or one that writes to its own operand.
 ALIKE = {
     "bitwise_and": "logical_and", "bitwise_or": "logical_or", "bitwise_xor": "logical_xor",

@@ -49,6 +49,7 @@ OPERATIONS: dict[str, Callable[..., Tensor]] = {
     "rsqrt": torch.rsqrt,
     "abs": torch.abs,
     "exp": torch.exp,
+    "expm1": torch.expm1,
     "log": torch.log,
     "log1p": torch.log1p,
     "sigmoid": torch.sigmoid,
@@ -65,14 +66,15 @@ OPERATIONS: dict[str, Callable[..., Tensor]] = {
     "le": torch.le,
     "eq": torch.eq,
     "ne": torch.ne,
+    "isnan": torch.isnan,
     "logical_and": lambda a, b: (a > 0).logical_and(b < 1),
     "logical_or": lambda a, b: (a > 0).logical_or(b < 1),
     "logical_xor": lambda a, b: (a > 0) ^ (b < 1),
     "logical_not": lambda a: (a > 0).logical_not(),
 }
 ONE = {
-    "neg", "reciprocal", "sqrt", "rsqrt", "abs", "exp", "log", "log1p", "sigmoid", "tanh", "relu", "sign",
-    "logical_not",
+    "neg", "reciprocal", "sqrt", "rsqrt", "abs", "exp", "expm1", "log", "log1p", "sigmoid", "tanh", "relu",
+    "sign", "isnan", "logical_not",
 }  # fmt: skip
 
 
@@ -148,7 +150,9 @@ def test_operations(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "operation", [torch.exp, torch.log, torch.log1p, torch.sigmoid, torch.tanh], ids=lambda each: each.__name__
+    "operation",
+    [torch.exp, torch.expm1, torch.log, torch.log1p, torch.sigmoid, torch.tanh],
+    ids=lambda each: each.__name__,
 )
 def test_functions_are_as_good_as_their_type(operation: Callable[[Tensor], Tensor]) -> None:
     """Everywhere, not only at a few places: to a few units of the last digit."""
@@ -203,6 +207,31 @@ def test_sums(size: int) -> None:
     source, weight = torch.randn(37, 3 * size), torch.randn(size)
     outputs = [torch.empty(37, 3 * size), torch.empty(37, 3 * size), torch.randn(size), torch.randn(())]
     check(kernel, [source, torch.randn(37, 3 * size), weight], outputs, (2, 5, 6), rtol=1e-3, atol=1e-4)
+
+
+def tanh_gelu(values: Tensor) -> Tensor:
+    """Return GELU without erf, which nobody writes in vectors."""
+    return F.gelu(values, approximate="tanh")
+
+
+ACTIVATIONS = [
+    F.leaky_relu, F.elu, tanh_gelu, F.hardtanh, F.silu, F.softplus, F.hardsigmoid, F.mish, F.selu, F.relu6,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("function", ACTIVATIONS, ids=lambda each: each.__name__)
+def test_activations_and_their_derivatives(function: Callable[[Tensor], Tensor]) -> None:
+    """Whatever a cell of one's own may use instead of tanh."""
+
+    def kernel(source: Tensor, target: Tensor, grad: Tensor) -> None:
+        with torch.enable_grad():
+            leaf = source.detach().requires_grad_()
+            found = function(leaf)
+            (first,) = torch.autograd.grad(found.sum(), leaf)
+        target.copy_(found.detach())
+        grad.copy_(first)
+
+    check(kernel, [2 * torch.randn(8, 40)], [torch.empty(8, 40), torch.empty(8, 40)], rtol=1e-4, atol=1e-6)
 
 
 def test_sums_of_all_rows_can_be_joined_and_scaled() -> None:
