@@ -21,6 +21,7 @@ from rnnzoo.backends.base import backend
 from rnnzoo.backends.cpp import offers_products
 from rnnzoo.backends.form import Form, affine_projection, examine, signature
 from rnnzoo.backends.graphs import replay
+from rnnzoo.backends.kernels import can_compile
 from rnnzoo.backends.packing import Packing, pack_rows
 from rnnzoo.backends.product import faster_products
 from rnnzoo.backends.walk import Job, walk, walk_back
@@ -61,13 +62,13 @@ def run_packed(
     device = source.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
     # Programs in C++ round what they multiply as they go: all else is float32 then, and their kernels are those of it.
-    narrow = None if device == "cpu" and dtype is not None and offers_products(dtype) else dtype
+    wide = device == "cpu" and dtype is not None and can_compile(source.device) and offers_products(dtype)
+    narrow = None if wide else dtype
     affine = affine_projection(cell)
     if affine is None:
         with faster_products():
             source = cell.project(source)  # [N, P]
-        if dtype is not None and narrow is None:
-            source = widen(source)
+        source = widen(source) if wide else source
     mark = signature(cell)
     if mark not in _forms:
         _forms[mark] = examine(cell, source.shape[-1] if affine is None else len(affine[0]), state)

@@ -60,7 +60,7 @@ def fastest(cell: Cell, inputs: Tensor | None, lengths: Tensor | None) -> tuple[
     """Return the name of the fastest backend for a cell, and why it is that.
 
     The figures are of ``rnnzoo bench`` on two threads of CPUs with AVX-512 and AVX2 (torch 2.13, float32), and hold
-    in bfloat16 where the processor has instructions for it.
+    in bfloat16 on those with AMX.
     """
     device = next(cell.parameters()).device
     wide = inputs is None or inputs.shape[0] * cell.hidden_size >= WIDE

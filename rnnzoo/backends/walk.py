@@ -234,7 +234,7 @@ def walk_back(job: Job, wanted: bool, *tensors: Tensor) -> list[Tensor]:
     kept += [[next(left) for _ in chunks] for _ in range(0 if form.additive else count)]
     layouts = [Product(weight, times=len(job.packing.counts), dtype=job.dtype) for weight in given.weights]
     projection = job.projection(given)
-    width = given.source.dtype if job.narrow is None else job.narrow
+    width = kept[0][0].dtype  # inputs may be narrower
     most = max(len(block) for block in kept[0])
     sums = [] if form.additive else [given.state[0].new_empty(most, len(weight)) for weight in given.weights]
     g_source = torch.empty_like(given.source) if wanted or not job.affine else None

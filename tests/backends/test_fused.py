@@ -99,11 +99,12 @@ def test_compiled_kernels_in_bfloat16(compiling, name, whole):
 
 @pytest.mark.parametrize("name", ["gru", "mut1"])  # an affine projection and another one
 @pytest.mark.parametrize("lengths", [None, torch.tensor([T, 0, 2])], ids=["even", "ragged"])
-def test_autocast_in_cpp_takes_the_kernels_of_float32(compiling, monkeypatch, name, lengths):
+@pytest.mark.parametrize("given", [torch.float32, torch.bfloat16, torch.float16])
+def test_autocast_in_cpp_takes_the_kernels_of_float32(compiling, monkeypatch, name, lengths, given):
     """Only products are made in bfloat16: what is between is the same code, and what is kept is as exact."""
     cpp.load()
     if cpp.library() is None or not cpp.offers_products(torch.bfloat16):
-        pytest.skip("needs a compiler, and a processor with products in bfloat16")
+        pytest.skip("needs a compiler, and a processor with AMX")
     torch.manual_seed(0)
     cell = make_cell(name, input_size=I, hidden_size=H)
     inputs = torch.randn(B, T, I, requires_grad=True)
@@ -113,13 +114,13 @@ def test_autocast_in_cpp_takes_the_kernels_of_float32(compiling, monkeypatch, na
     real = program.run_in_cpp
     monkeypatch.setattr(program, "run_in_cpp", lambda *given: in_cpp.append(real(*given)) or in_cpp[-1])
     with torch.autocast("cpu", torch.bfloat16):
-        ours = gradients(fused.run, cell, inputs, lengths)
+        ours = gradients(fused.run, cell, inputs.detach().to(given).requires_grad_(), lengths)
     assert in_cpp
     assert all(in_cpp)
     assert set(kernels._compiled) == compiled
+    assert ours[2].dtype == given  # the gradient of the inputs
     for got, expected in zip(ours, exact, strict=True):
-        assert got.dtype == torch.float32
-        torch.testing.assert_close(got, expected, rtol=0.05, atol=0.05 * max(1.0, expected.abs().max().item()))
+        torch.testing.assert_close(got.float(), expected, rtol=0.05, atol=0.05 * max(1.0, expected.abs().max().item()))
 
 
 @pytest.mark.parametrize("name", ["gru", "lstm", "indrnn", "peephole", "cifg", "mogrifier"])
