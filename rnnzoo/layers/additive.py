@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rnnzoo.cells.base import wide
+from rnnzoo.cells.base import wide, widen
 
 BLOCKS = {"cpu": 2**19}  # numbers of [rows, T, S, A] that are held at once: 2 MiB stay in a cache
 BLOCK = 2**26  # the same on other devices
@@ -32,8 +32,11 @@ def additive_scores(queries: Tensor, keys: Tensor, vector: Tensor) -> Tensor:
     Raises:
         RuntimeError: in a second backward pass through the first (``create_graph``), whose gradient there is not.
     """
+    dtype = queries.dtype
+    if queries.device.type == "cpu":  # functions of narrow numbers take longer there, and sums of them lose digits
+        queries, keys = widen(queries), widen(keys)
     scores: Tensor = AdditiveScores.apply(queries, keys, vector.to(queries.dtype))
-    return scores
+    return scores.to(dtype)
 
 
 class AdditiveScores(torch.autograd.Function):

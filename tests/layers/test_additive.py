@@ -46,6 +46,14 @@ def test_a_narrow_vector_has_the_gradient_of_one_block(monkeypatch):
     torch.testing.assert_close(found[1], found[10**6], rtol=0.008, atol=0.0)  # one rounding
 
 
+def test_narrow_scores_are_rounded_once():
+    queries, keys, vector = (each.detach().bfloat16() for each in problem(30, 3, 40, dtype=torch.float32))
+    found = additive_scores(queries, keys, vector)
+    assert found.dtype == torch.bfloat16
+    exact = plain(queries.double(), keys.double(), vector.double())
+    torch.testing.assert_close(found.double(), exact, rtol=0.004, atol=1e-6)
+
+
 def test_the_graph_can_be_used_twice():
     arguments = problem(3, 2, 4)
     found = additive_scores(*arguments).sum()
