@@ -191,7 +191,7 @@ class Reader:
             found = given[0]
         elif kind == "copy_" and self.alone(at.args[0], at):
             found = given[1]
-        elif kind in CODE and (kind_of(at) == kind or not kind_of(at).endswith("_") or self.alone(at.args[0], at)):
+        elif kind in CODE and (not kind_of(at).endswith("_") or self.alone(at.args[0], at)):
             alpha = options.pop("alpha", 1)
             if options:
                 raise RefusedError(f"the operation {at.target} with {', '.join(options)}")

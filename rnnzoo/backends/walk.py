@@ -182,7 +182,8 @@ def walk(job: Job, keep: bool, *tensors: Tensor) -> list[Tensor]:
         # made, in each run.
         block = job.projected(given.source[chunk.rows], projection)
         size = len(block) if keep else rows
-        sums = [weight.new_empty(size, len(weight), dtype=job.narrow) for weight in given.weights[form.additive :]]
+        weights = () if form.additive else given.weights
+        sums = [weight.new_empty(size, len(weight), dtype=job.narrow) for weight in weights]
         if keep:
             for rooms, room in zip(kept, (block, *sums), strict=False):
                 rooms.append(room)
