@@ -10,7 +10,7 @@ import pytest
 import rnnzoo
 
 ROOT = Path(rnnzoo.__file__).parent
-GROUND = {"version", "errors", "imports", "registry", "state", "lengths", "batches", "memory"}
+GROUND = {"version", "errors", "limits", "imports", "registry", "state", "lengths", "batches", "memory"}
 PARTS = {"cells", "backends", "layers", "decoding", "text", "processors", "metrics"}  # what models are made of: no data
 ALLOWED: dict[str, set[str]] = {  # room → the other rooms that it may import
     "cells": GROUND,
