@@ -26,8 +26,9 @@ or a folder or zip of them.
 options, in any order:
   --input FILE             what to answer, for captions a folder, zip or image too; standard input if left out or -
   --output FILE            a new file for the answers; standard output if left out or -
-  --format FORMAT          text (one sample a line; words of a tagger are split at blanks; images are given by
-                           their paths), jsonl or csv; by the name of the file if left out, and text on standard input
+  --format FORMAT          text (one sample a line; words of a tagger are split at blanks and tabs; images are
+                           given by their paths), jsonl or csv; by the name of the file if left out, and text on
+                           standard input
   --column NAME            the column (csv) or key (jsonl) that holds the text, words or frames; for frames in csv
                            the column that tells sequences apart
   --batch_size N           samples computed together (default 32)

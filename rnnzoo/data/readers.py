@@ -7,7 +7,6 @@ import csv
 import gzip
 import json
 import lzma
-import re
 import sys
 import zlib
 from collections import Counter
@@ -15,11 +14,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from rnnzoo.data.conll import BLANKS, read_conll, read_conllu
 from rnnzoo.errors import InputError, unknown_name
 
 Row = dict[str, Any]
 COMPRESSIONS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
-CONLLU_COLUMNS = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
 BYTE_ORDER_MARK = "\ufeff"
 
 
@@ -165,68 +164,7 @@ def read_text(lines: Iterable[tuple[int, str]], where: str, names: Sequence[str]
     """Yield each line that is not empty as ``text``."""
     for number, line in lines:
         if line.strip():
-            yield f"{where}, line {number}", {"text": line.strip()}
-
-
-def read_conll(lines: Iterable[tuple[int, str]], where: str, names: Sequence[str] | None) -> Iterator[tuple[str, Row]]:
-    """Yield sentences of a file with a word a line and blank lines between sentences: each column as a list.
-
-    The columns, separated by a tab or by blanks, are called by `names`; without them the first is ``tokens`` and the
-    last ``tags``. ``-DOCSTART-`` lines, and lines before a sentence that begin with ``# ``, belong to none.
-    """
-    words: list[list[str]] = []
-    first = 0
-    for number, line in _with_end(lines):
-        comment = line.startswith("-DOCSTART-") or (line.startswith("# ") and not words)
-        if line.strip() and not comment:
-            fields = line.rstrip().split("\t") if "\t" in line.strip() else line.split()
-            if not words:
-                first = number
-            expected = len(names) if names is not None else len(words[0]) if words else len(fields)
-            if len(fields) != expected:
-                raise InputError(f"{where}, line {number}", expected=f"{expected} columns", got=str(len(fields)))
-            words.append(fields)
-        elif words and not line.strip():
-            called = names or ["tokens", *(str(place) for place in range(1, len(words[0]) - 1)), "tags"]
-            columns = zip(*words, strict=True)
-            yield f"{where}, line {first}", {name: list(column) for name, column in zip(called, columns, strict=False)}
-            words = []
-
-
-def _with_end(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
-    yield from lines
-    yield 0, ""
-
-
-def read_conllu(lines: Iterable[tuple[int, str]], where: str, names: Sequence[str] | None) -> Iterator[tuple[str, Row]]:
-    """Yield sentences of a CoNLL-U file: each column as a list, ``form`` as ``tokens`` too.
-
-    Multi-word tokens (1-2) and empty nodes (8.1) are skipped: they have no tag of their own.
-    """
-    words: list[list[str]] = []
-    first = 0
-    for number, line in _with_end(lines):
-        if line.startswith("#"):
-            continue
-        if line.strip():
-            fields = line.split("\t")
-            if len(fields) != len(CONLLU_COLUMNS):
-                raise InputError(
-                    f"{where}, line {number}", expected=f"{len(CONLLU_COLUMNS)} columns", got=str(len(fields))
-                )
-            first = first or number
-            if fields[0].isdigit():
-                words.append(fields)
-            elif not re.fullmatch(r"\d+[-.]\d+", fields[0]):
-                raise InputError(
-                    f"{where}, line {number}", expected="a number in the first column", got=repr(fields[0])
-                )
-        elif words:
-            columns: Row = {
-                name: list(column) for name, column in zip(CONLLU_COLUMNS, zip(*words, strict=True), strict=True)
-            }
-            yield f"{where}, line {first}", {**columns, "tokens": columns["form"]}
-            words, first = [], 0
+            yield f"{where}, line {number}", {"text": line.strip(BLANKS)}
 
 
 Reader = Callable[[Iterable[tuple[int, str]], str, "Sequence[str] | None"], Iterator[tuple[str, Row]]]

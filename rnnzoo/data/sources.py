@@ -35,7 +35,7 @@ EXTENSIONS = {
     ".bio": "conll",
     ".conllu": "conllu",
 }
-READER_VERSION = 3  # of what readers make of a file: part of the fingerprint of cached data
+READER_VERSION = 4  # of what readers make of a file: part of the fingerprint of cached data
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from rnnzoo.data.conll import split_words
 from rnnzoo.data.images import image_sample
 from rnnzoo.data.readers import Row, decode_lines, read_delimited, read_jsonl
 from rnnzoo.errors import InputError, did_you_mean, unknown_name
@@ -32,10 +33,10 @@ def read_samples(
 ) -> Iterator[Row]:
     """Yield raw samples for a processor of `kind`; nothing but the sample at hand is kept.
 
-    - Text: a line is a sample; a tagger's words are split at blanks, the numbers of a vector at blanks or commas. An
-      empty line is an empty sample, so that answers and lines keep step; a translator refuses it. For frames a
-      line is a frame, and an empty line ends a sequence. For captions a line is the path of an image, or of an array
-      of regions.
+    - Text: a line is a sample; a tagger's words are split at ASCII blanks, the numbers of a vector at blanks or
+      commas. An empty line is an empty sample, so that answers and lines keep step; a translator refuses it. For
+      frames a line is a frame, and an empty line ends a sequence. For captions a line is the path of an image, or of
+      an array of regions.
     - JSONL: a key holds the text, the words, the frames, the vector, the path of an image, or regions.
     - CSV: a column holds the text (or the words, between blanks); for numbers, the columns are the features and a row
       is a vector or a frame. The table is one sequence of frames, or with `column` one for each run of its values.
@@ -87,7 +88,7 @@ def from_text(line: str, kind: str, where: str) -> Row:
     if kind in ("text_classification", "translation", "language"):
         return {DEFAULT_COLUMNS[kind]: line, "name": where}
     if kind == "tagging":
-        return {"tokens": line.split(), "name": where}
+        return {"tokens": split_words(line), "name": where}
     if kind == "captions":
         return image_sample(line.strip(), line.strip() or where)
     return {"vector": numbers_of(line, where), "name": where}
@@ -124,7 +125,7 @@ def numbers_of(line: str, where: str) -> list[float]:
 def from_value(value: Any, kind: str) -> Row:
     """Return a value of JSONL or CSV as a raw sample."""
     if kind == "tagging":
-        return {"tokens": value.split() if isinstance(value, str) else value}
+        return {"tokens": split_words(value) if isinstance(value, str) else value}
     return image_sample(value, "") if kind == "captions" else {DEFAULT_COLUMNS[kind]: value}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import datasets
 
 from rnnzoo.data.base import ZooData
+from rnnzoo.data.conll import split_words
 from rnnzoo.data.readers import Row
 from rnnzoo.data.tables import Sample
 from rnnzoo.errors import InputError
@@ -21,7 +22,7 @@ class TaggingData(ZooData):
     """Sentences to be tagged.
 
     Files are CoNLL columns (a word a line, a blank line between sentences), CoNLL-U, or tables (JSONL, Parquet) with
-    lists of words and tags; in CSV and TSV words and tags are separated by blanks.
+    lists of words and tags; in CSV and TSV words and tags are separated by ASCII blanks.
 
     Args:
         words: how words are normalised; each is one token.
@@ -88,7 +89,7 @@ def words_of(value: Any, where: str) -> list[str]:
     (['The', 'cat'], ['New York'])
     """
     if isinstance(value, str):
-        return value.split()
+        return split_words(value)
     if not isinstance(value, list):
         raise InputError(where, expected="a list of words, or words between blanks", got=repr(value)[:60])
     if any(word is None for word in value):

@@ -16,7 +16,7 @@ from rnnzoo.errors import InputError
 from rnnzoo.processors import PROCESSORS
 from rnnzoo.text.tokenizer import PAD_ID
 
-VERSION = 1  # of what `encode` makes: part of the fingerprint of cached data
+VERSION = 2  # of what `encode` makes: part of the fingerprint of cached data
 Row = dict[str, Any]  # an encoded sample: lists of numbers, by name
 
 

@@ -16,6 +16,8 @@ from rnnzoo.text.tokenizer import Tokenizer
 class TextClassificationProcessor(Processor):
     """``{"text": str, "label": str}`` (or a list of labels) ↔ `TextBatch`.
 
+    Blanks and tabs around a text are no part of it.
+
     Args:
         tokenizer: turns a text into ids.
         labels: the labels.
@@ -38,7 +40,7 @@ class TextClassificationProcessor(Processor):
 
     def encode(self, sample: Mapping[str, Any]) -> Row:
         """Return ``tokens``, ``length``, ``cut`` and, if the sample has a label, ``target``."""
-        tokens = self.tokenizer.encode(need(sample, "text", str, "a text"))
+        tokens = self.tokenizer.encode(need(sample, "text", str, "a text").strip(" \t"))
         kept = tokens if self.max_length is None else tokens[: self.max_length]
         row: Row = {"tokens": kept, "length": len(kept), "cut": len(tokens) - len(kept)}
         label = sample.get("label")
