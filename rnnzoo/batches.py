@@ -40,8 +40,10 @@ class TaggingBatch(NamedTuple):
     words: Tensor  # [B, T] int64
     lengths: Tensor  # [B] int64
     characters: Tensor | None  # [B, T, W] int64, padded on the right
-    targets: Tensor | None  # [B, T] int64
-    tags: tuple[tuple[str, ...], ...] | None  # the gold tags as text, B rows; a tag that training never saw is in here
+    targets: Tensor | None  # [B, T] int64 tags of the model; IGNORED on padding and where there is no label
+    tags: (
+        tuple[tuple[str, ...], ...] | None
+    )  # the gold tags as the data write them, B rows, unseen ones too; "" if none
 
 
 class FrameBatch(NamedTuple):

@@ -14,7 +14,7 @@ from rnnzoo.data.tables import Sample
 from rnnzoo.errors import InputError
 from rnnzoo.processors.tagging import TaggingProcessor
 from rnnzoo.text.labels import LabelMap
-from rnnzoo.text.tags import SCHEMES, convert
+from rnnzoo.text.tags import LETTERS, SCHEMES, scheme_of, split_tag, standard_tag, tags_of
 from rnnzoo.text.tokenizer import Tokenizer, TokenizerOptions
 
 
@@ -27,8 +27,9 @@ class TaggingData(ZooData):
     Args:
         words: how words are normalised; each is one token.
         characters: how the characters of words are read; None leaves them out.
-        scheme: for tags that mark spans, the scheme that the model learns: ``bio`` or ``bioes``. The data may be in
-            any scheme (IOB1 too). None takes tags as they are.
+        scheme: for tags that mark spans, the scheme in which the model computes: ``bio`` or ``bioes``. The data may
+            be in any scheme (IOB1 and BILOU too); answers and metrics are in that of the training data. None takes
+            tags as they are.
         source: where the data come from; see `ZooData`.
     """
 
@@ -45,7 +46,10 @@ class TaggingData(ZooData):
     ) -> None:
         super().__init__(**source)
         if scheme not in (None, "bio", "bioes"):
-            raise InputError("data.scheme", expected="bio or bioes", got=repr(scheme), fix=f"data may be in {SCHEMES}")
+            known = ", ".join((*SCHEMES, *LETTERS))
+            raise InputError(
+                "data.scheme", expected="bio or bioes", got=repr(scheme), fix=f"the data may be in any of {known}"
+            )
         self.words = words
         self.characters = characters
         self.scheme = scheme
@@ -64,13 +68,9 @@ class TaggingData(ZooData):
         """Collect words, characters and tags."""
         sentences = list(train["tokens"])
         tags = list(train["tags"])
-        if self.scheme is not None:
-            tags = [convert(sentence, self.scheme) for sentence in tags]
-        labels = {tag for sentence in tags for tag in sentence}
+        labels = {tag for sentence in tags for tag in sentence if tag}
         if self.scheme is not None:  # a scheme's tags come in sets, whether training has seen them all or not
-            kinds = {tag.partition("-")[2] for tag in labels if "-" in tag}
-            prefixes = "BI" if self.scheme == "bio" else "BIES"
-            labels |= {"O", *(f"{prefix}-{kind}" for kind in kinds for prefix in prefixes)}
+            labels = tags_of({split_tag(standard_tag(tag))[1] for tag in labels if tag != "O"}, self.scheme)
         words = (word for sentence in sentences for word in sentence)
         return TaggingProcessor(
             words=Tokenizer.train_words(words, self.words),
@@ -79,6 +79,7 @@ class TaggingData(ZooData):
             else Tokenizer.train((word for sentence in sentences for word in sentence), self.characters),
             tags=LabelMap.learn(labels),
             scheme=self.scheme,
+            data_scheme=None if self.scheme is None else scheme_of(tags),
         )
 
 

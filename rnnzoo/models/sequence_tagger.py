@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import compress
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from rnnzoo.batches import IGNORED, TaggingBatch
 from rnnzoo.errors import InputError, check_list, check_share
 from rnnzoo.layers import CRF, CharacterEmbedding
 from rnnzoo.lengths import length_mask
-from rnnzoo.metrics import SampleMetric, SpanF1
+from rnnzoo.metrics import ClassificationCounts, SampleMetric, SpanF1
 from rnnzoo.models.base import OptimizerFactory, SchedulerFactory, ZooModel, as_processor
 from rnnzoo.models.encoder import build_recurrent, build_words
 from rnnzoo.models.losses import Objective, SampleLosses
@@ -25,6 +26,7 @@ from rnnzoo.models.options import (
     refuse_loss_options,
 )
 from rnnzoo.models.tasks import ClassTask
+from rnnzoo.processors.base import pad
 from rnnzoo.processors.tagging import TaggingProcessor
 from rnnzoo.text.tags import allowed_transitions
 from rnnzoo.text.vocabulary import Vocabulary
@@ -173,6 +175,7 @@ class SequenceTagger(ZooModel):
     def build_metrics(self) -> dict[str, SampleMetric]:
         """Loss and accuracy per word; for a scheme of spans their precision, recall and F1."""
         metrics = self.task.build_metrics()
+        metrics["labels"] = ClassificationCounts(labels=self.processor.data_tags.labels, item="word")
         if self.processor.scheme is not None:
             metrics["spans"] = SpanF1()
         return metrics
@@ -183,15 +186,25 @@ class SequenceTagger(ZooModel):
         predicted = self.best_tags(outputs, batch)
         losses = self.sample_losses(outputs, batch)
         metrics["loss"].update(batch.ids, losses.totals, losses.counts)
-        metrics["labels"].update(batch.ids, predicted, batch.targets)
-        if "spans" in metrics:
-            assert batch.tags is not None
-            metrics["spans"].update(batch.ids, self.tag_texts(predicted, batch.lengths), batch.tags)
+        if self.processor.scheme is None:
+            metrics["labels"].update(batch.ids, predicted, batch.targets)
+            return
+        assert batch.tags is not None
+        texts = self.tag_texts(predicted, batch.lengths)
+        number = self.processor.data_tags.id
+        numbers = [pad([[number(tag) for tag in row] for row in rows], IGNORED) for rows in (texts, batch.tags)]
+        metrics["labels"].update(batch.ids, *(tags.to(predicted.device) for tags in numbers))
+        # As Hugging Face and seqeval do, words without a label are left out before spans are read.
+        labelled = [[bool(tag) for tag in row] for row in batch.tags]
+        kept = [[list(compress(*pair)) for pair in zip(rows, labelled, strict=True)] for rows in (texts, batch.tags)]
+        metrics["spans"].update(batch.ids, *kept)
 
     def tag_texts(self, tags: Tensor, lengths: Tensor) -> list[list[str]]:
         """Return tag ids [B, T] as the names of the valid ones, in the scheme of the data."""
         rows = zip(tags.tolist(), lengths.tolist(), strict=True)
-        return [[self.processor.tags.labels[tag] for tag in row[:length]] for row, length in rows]
+        return [
+            self.processor.as_data([self.processor.tags.labels[tag] for tag in row[:length]]) for row, length in rows
+        ]
 
     def answers(self, outputs: Tensor, batch: TaggingBatch) -> list[dict[str, Any]]:
         """Return ``{"tags": [...]}`` for each sentence."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 
-from rnnzoo.batches import UNSEEN
+from rnnzoo.batches import IGNORED, UNSEEN
 
 
 class LabelMap:
@@ -29,8 +29,8 @@ class LabelMap:
         return cls(sorted(set(labels), key=_natural))
 
     def id(self, label: str) -> int:
-        """Return the number of a label, or UNSEEN if training never saw it."""
-        return self._ids.get(label, UNSEEN)
+        """Return the number of a label, UNSEEN if training never saw it, or IGNORED for an empty one, which is none."""
+        return self._ids.get(label, UNSEEN) if label else IGNORED
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -1,14 +1,19 @@
 """Tags that mark spans: reading, converting and checking the schemes BIO, IOB1 and BIOES.
 
+A tag is ``O``, or a letter with a type (``B-PER``), or a letter alone where there is one type of span. An empty tag is
+that of a word which is not labelled: it is left out before spans are read, as labels of -100 are by Hugging Face.
+
 - ``bio`` (IOB2): every span begins with B-, goes on with I-.
 - ``iob1``: a span begins with I-, or with B- where it follows a span of the same type without a gap.
-- ``bioes``: B-, I-, E- (last word), S- (span of one word).
+- ``bioes``: B-, I-, E- (last word), S- (span of one word); ``bilou``, ``bmes`` and ``bmewo`` are the same with other
+  letters.
 
 What counts as a span, in broken sequences too, follows conlleval, the script of the CoNLL shared tasks.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -16,7 +21,12 @@ from rnnzoo.errors import InputError, unknown_name
 
 SCHEMES = ("bio", "iob1", "bioes")
 PREFIXES = ("O", "B", "I", "E", "S")
-ALIASES = {"L": "E", "M": "I", "U": "S", "W": "S"}  # of BILOU, BMES and BMEWO
+LETTERS = {  # schemes that are BIOES with other letters
+    "bilou": {"E": "L", "S": "U"},
+    "bmes": {"I": "M"},
+    "bmewo": {"I": "M", "S": "W"},
+}
+ALIASES = {other: letter for letters in LETTERS.values() for letter, other in letters.items()}  # L, U, M, W
 Span = tuple[str, int, int]  # type, first word, word after the last
 
 
@@ -30,8 +40,17 @@ def split_tag(tag: str) -> tuple[str, str]:
     return (prefix, kind) if dash else (tag, "")
 
 
+def join_tag(prefix: str, kind: str) -> str:
+    """Return the tag of a prefix and a type, which may be empty.
+
+    >>> join_tag("B", "PER"), join_tag("B", "")
+    ('B-PER', 'B')
+    """
+    return f"{prefix}-{kind}" if kind else prefix
+
+
 def spans(tags: Iterable[str]) -> list[Span]:
-    """Return the spans of a sequence of tags in any of the schemes, by the rules of conlleval.
+    """Return the spans of a sequence of tags in any of the schemes, by the rules of conlleval; no tag may be empty.
 
     >>> spans(["I-PER", "I-PER", "B-PER", "O", "I-LOC"])
     [('PER', 0, 2), ('PER', 2, 3), ('LOC', 4, 5)]
@@ -42,6 +61,7 @@ def spans(tags: Iterable[str]) -> list[Span]:
     place = -1
     for place, tag in enumerate(tags):
         prefix, kind = split_tag(tag)
+        prefix = ALIASES.get(prefix, prefix)
         if begun is not None and _ends(before, before_kind, prefix, kind):
             found.append((before_kind, begun, place))
             begun = None
@@ -64,36 +84,98 @@ def _begins(before: str, before_kind: str, prefix: str, kind: str) -> bool:
 def write_spans(found: Iterable[Span], length: int, scheme: str) -> list[str]:
     """Write spans that do not overlap as `length` tags of a scheme.
 
-    >>> write_spans([("PER", 0, 2), ("PER", 2, 3)], 4, "bioes")
-    ['B-PER', 'E-PER', 'S-PER', 'O']
+    >>> write_spans([("PER", 0, 2), ("PER", 2, 3)], 4, "bioes"), write_spans([("", 0, 2)], 2, "bilou")
+    (['B-PER', 'E-PER', 'S-PER', 'O'], ['B', 'L'])
     """
-    if scheme not in SCHEMES:
-        raise unknown_name("tag scheme", scheme, SCHEMES)
+    letters, base = LETTERS.get(scheme, {}), base_scheme(scheme)
     tags = ["O"] * length
     previous: Span | None = None
     for kind, start, end in sorted(found, key=lambda span: span[1]):
-        tags[start:end] = [f"I-{kind}"] * (end - start)
+        prefixes = ["I"] * (end - start)
         adjacent = previous is not None and previous[0] == kind and previous[2] == start
-        if scheme != "iob1" or adjacent:
-            tags[start] = f"B-{kind}"
-        if scheme == "bioes":
-            tags[end - 1] = f"S-{kind}" if end - start == 1 else f"E-{kind}"
+        if base != "iob1" or adjacent:
+            prefixes[0] = "B"
+        if base == "bioes":
+            prefixes[-1] = "S" if end - start == 1 else "E"
+        tags[start:end] = [join_tag(letters.get(prefix, prefix), kind) for prefix in prefixes]
         previous = (kind, start, end)
     return tags
+
+
+def base_scheme(scheme: str) -> str:
+    """Return the one of `SCHEMES` that a scheme is, but for its letters.
+
+    Raises:
+        InputError: for an unknown scheme.
+    """
+    if scheme not in SCHEMES and scheme not in LETTERS:
+        raise unknown_name("tag scheme", scheme, (*SCHEMES, *LETTERS))
+    return "bioes" if scheme in LETTERS else scheme
 
 
 def convert(tags: Sequence[str], target: str) -> list[str]:
     """Convert tags of any scheme to another; broken sequences are repaired as conlleval reads them.
 
-    The last word of a span may be L- for E-, one between M- for I-, a span of one word U- or W- for S-.
+    Empty tags stay empty.
 
     Raises:
         InputError: for a tag that belongs to no scheme.
 
-    >>> convert(["I-LOC", "I-LOC", "B-LOC"], "bio"), convert(["B-PER", "L-PER", "U-PER"], "bio")
-    (['B-LOC', 'I-LOC', 'B-LOC'], ['B-PER', 'I-PER', 'B-PER'])
+    >>> convert(["I-LOC", "I-LOC", "B-LOC"], "bio"), convert(["B-PER", "", "L-PER", "U-PER"], "bio")
+    (['B-LOC', 'I-LOC', 'B-LOC'], ['B-PER', '', 'I-PER', 'B-PER'])
     """
-    return write_spans(spans(map(standard_tag, tags)), len(tags), target)
+    labelled = [standard_tag(tag) for tag in tags if tag]
+    converted = iter(write_spans(spans(labelled), len(labelled), target))
+    return [next(converted) if tag else "" for tag in tags]
+
+
+def scheme_of(sentences: Sequence[Sequence[str]]) -> str:
+    """Return the scheme that tags are written in, one of `SCHEMES` or `LETTERS`.
+
+    BIO and IOB1 are told apart by the number of tags that may not follow the tag before, the forms of BIOES by the
+    letters; the first of several that fit equally well is taken, BIO before IOB1.
+
+    Raises:
+        InputError: for a tag that belongs to no scheme.
+
+    >>> scheme_of([["I-PER", "O"]]), scheme_of([["B", "L", "O"]]), scheme_of([["B-PER", "O"]])
+    ('iob1', 'bilou', 'bio')
+    """
+    tags = Counter(tag for sentence in sentences for tag in sentence if tag)
+    letters: Counter[str] = Counter()
+    for tag, count in tags.items():
+        standard_tag(tag)  # refuses what is no tag of a scheme
+        letters[split_tag(tag)[0]] += count
+    if set(letters) - {"B", "I", "O"}:
+        foreign = {name: sum(letters[x] for x in set(letters) - set(letters_of(name))) for name in ("bioes", *LETTERS)}
+        return min(foreign, key=foreign.__getitem__)
+    pairs: Counter[tuple[str, str]] = Counter()
+    for sentence in sentences:
+        labelled = [tag for tag in sentence if tag]
+        pairs.update(zip(["", *labelled], labelled, strict=False))
+    wrong = {
+        scheme: sum(count for pair, count in pairs.items() if not follows(*pair, scheme)) for scheme in ("bio", "iob1")
+    }
+    return min(wrong, key=wrong.__getitem__)
+
+
+def letters_of(scheme: str) -> list[str]:
+    """Return the letters that tags of a scheme begin with.
+
+    >>> letters_of("bilou")
+    ['O', 'B', 'I', 'L', 'U']
+    """
+    letters = LETTERS.get(scheme, {})
+    return [letters.get(prefix, prefix) for prefix in (PREFIXES if base_scheme(scheme) == "bioes" else PREFIXES[:3])]
+
+
+def tags_of(kinds: Iterable[str], scheme: str) -> set[str]:
+    """Return all tags that spans of these types may have in a scheme.
+
+    >>> sorted(tags_of(["PER"], "bio")), sorted(tags_of([""], "bio"))
+    (['B-PER', 'I-PER', 'O'], ['B', 'I', 'O'])
+    """
+    return {"O", *(join_tag(letter, kind) for kind in kinds for letter in letters_of(scheme)[1:])}
 
 
 def standard_tag(tag: str) -> str:
@@ -111,7 +193,7 @@ def standard_tag(tag: str) -> str:
             got=repr(tag),
             fix="leave out the scheme to take tags as they are",
         )
-    return f"{known}-{kind}" if kind else known
+    return join_tag(known, kind)
 
 
 def follows(before: str, after: str, scheme: str) -> bool:

@@ -133,7 +133,9 @@ def test_tags_are_converted_to_the_scheme_of_the_model(folder, scheme, expected)
     data = TaggingData(path=folder(files), scheme=scheme, characters=None)
     assert set(data.processor.tags) == expected
     tags = {None: ["I-PER", "I-PER"], "bio": ["B-PER", "I-PER"], "bioes": ["B-PER", "E-PER"]}[scheme]
-    assert data.encoded("train")[1]["tags"] == tags
+    row = data.encoded("train")[1]
+    assert [data.processor.tags.labels[number] for number in row["targets"]] == tags
+    assert row["tags"] == ["I-PER", "I-PER"]
     assert batches(data, "test")[0].characters is None
 
 
@@ -241,7 +243,9 @@ def test_tags_of_a_hub_data_set(hub):
     path = hub({"train": rows, "validation": rows, "test": rows}, features)
     data = TaggingData(hub=path, columns={"tags": "ner_tags"}, scheme="bioes")
     assert data.raw("train")[0] == {"tokens": ["Ann", "Lee", "left"], "tags": ["B-PER", "I-PER", "O"]}
-    assert data.encoded("train")[0]["tags"] == ["B-PER", "E-PER", "O"]
+    row = data.encoded("train")[0]
+    assert [data.processor.tags.labels[number] for number in row["targets"]] == ["B-PER", "E-PER", "O"]
+    assert row["tags"] == ["B-PER", "I-PER", "O"]
 
 
 def test_vectors_of_a_hub_data_set(hub):

@@ -249,6 +249,9 @@ def test_tags_are_converted_to_the_scheme():
     row = processor.encode({"tokens": ["the", "Cat", "sat", "down"], "tags": ["I-PER", "I-PER", "O", "I-PER"]})
     assert row["tags"] == ["B-PER", "E-PER", "O", "S-PER"]
     assert row["targets"] == [1, 3, 0, 4]
+    row = processor.encode({"tokens": ["the", "Cat", "sat"], "tags": ["I-PER", "", "I-PER"]})
+    assert row["tags"] == ["B-PER", "", "E-PER"]
+    assert row["targets"] == [1, IGNORED, 3]
 
 
 def test_more_tags_than_tokens_and_words_that_are_none():

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from rnnzoo.batches import UNSEEN
+from rnnzoo.batches import IGNORED, UNSEEN
 from rnnzoo.text.labels import LabelMap
 
 
@@ -17,7 +17,8 @@ def test_labels_keep_the_order_given():
 
 def test_labels_that_training_never_saw():
     labels = LabelMap(["a"])
-    assert labels.id("b") == labels.id("A") == labels.id("") == UNSEEN
+    assert labels.id("b") == labels.id("A") == UNSEEN
+    assert labels.id("") == IGNORED
     assert LabelMap([]).id("a") == UNSEEN
     assert len(LabelMap([])) == 0
 

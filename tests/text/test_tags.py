@@ -6,7 +6,18 @@ import random
 import pytest
 
 from rnnzoo.errors import InputError
-from rnnzoo.text.tags import SCHEMES, allowed_transitions, convert, follows, spans, split_tag, write_spans
+from rnnzoo.text.tags import (
+    LETTERS,
+    SCHEMES,
+    allowed_transitions,
+    convert,
+    follows,
+    scheme_of,
+    spans,
+    split_tag,
+    tags_of,
+    write_spans,
+)
 
 KINDS = ("X", "Y-Z")
 
@@ -89,9 +100,9 @@ def all_tags(scheme):
     return ["O", *(f"{prefix}-{kind}" for kind in KINDS for prefix in prefixes)]
 
 
-@pytest.mark.parametrize("tag", ["PER", "X-PER", "-PER", "", "b-PER"])
+@pytest.mark.parametrize("tag", ["PER", "X-PER", "-PER", "b-PER"])
 def test_tags_of_no_scheme_are_refused(tag):
-    with pytest.raises(InputError, match="tags of spans: expected O, or a prefix among B, I, E, S, L, M, U, W and a"):
+    with pytest.raises(InputError, match="tags of spans: expected O, or a prefix among B, I, E, S, L, U, M, W and a"):
         convert(["O", tag], "bio")
 
 
@@ -204,9 +215,44 @@ def test_follows_is_what_the_transitions_are_made_of(scheme):
 
 
 def test_unknown_schemes_are_refused():
-    with pytest.raises(InputError, match="tag scheme: expected one of bio, bioes, iob1, got 'bios'"):
+    with pytest.raises(InputError, match=r"tag scheme: .* bilou, bio, bioes, bmes, bmewo, iob1, got 'bios'"):
         write_spans([], 0, "bios")
     with pytest.raises(InputError, match="tag scheme"):
         convert(["O"], "BIO")
     with pytest.raises(InputError, match="tag scheme"):
         allowed_transitions(["O"], "iobes")
+
+
+@pytest.mark.parametrize("kinds", [("",), ("X",), ("", "X", "Y-Z")], ids=["bare", "one type", "mixed"])
+@pytest.mark.parametrize("inner", SCHEMES)
+@pytest.mark.parametrize("outer", [*SCHEMES, *LETTERS])
+def test_tags_of_every_scheme_come_back_from_every_other(outer, inner, kinds):
+    rng = random.Random(6)
+    for _ in range(300):
+        length = rng.randint(0, 12)
+        drawn = [(rng.choice(kinds), start, end) for _, start, end in draw_spans(rng, length)]
+        tags = write_spans(drawn, length, outer)
+        assert spans(tags) == drawn
+        assert convert(convert(tags, inner), outer) == tags
+        assert set(tags) <= tags_of(kinds, outer)
+        assert set(convert(tags, inner)) <= tags_of(kinds, inner)
+
+
+@pytest.mark.parametrize("kinds", [("",), ("X", "Y-Z")], ids=["bare", "types"])
+@pytest.mark.parametrize("scheme", [*SCHEMES, *LETTERS])
+def test_the_scheme_of_data_is_recognised(scheme, kinds):
+    rng = random.Random(7)
+    sentences = []
+    for _ in range(60):
+        length = rng.randint(1, 12)
+        drawn = [(rng.choice(kinds), start, end) for _, start, end in draw_spans(rng, length)]
+        sentences.append(write_spans(drawn, length, scheme))
+    assert scheme_of(sentences) == scheme
+    noisy = [*sentences, ["I-X", "O"]]
+    assert scheme_of(noisy) == scheme
+
+
+def test_empty_tags_are_left_out_before_spans_are_read():
+    assert convert(["B-X", "", "I-X", "", "O", "B-X"], "bioes") == ["B-X", "", "E-X", "", "O", "S-X"]
+    assert convert(["", ""], "bio") == ["", ""]
+    assert scheme_of([["", "B-X", "", "I-X"]]) == "bio"
