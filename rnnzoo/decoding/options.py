@@ -39,7 +39,7 @@ class SearchOptions:
         temperature: of sampling: logits are divided by it, before `top_k`.
         top_k: sample from so many most probable tokens only; 0 takes all.
         top_p: then sample from the fewest most probable tokens that together have this probability; at least one.
-        seed: of sampling.
+        seed: of sampling; with the content of the source, it decides what is sampled, in any batch and order.
 
     Raises:
         InputError: for a value out of range, or an unknown name.

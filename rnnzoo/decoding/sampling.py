@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -110,6 +110,21 @@ class SampleLoop(SearchLoop):
                     self.noise[row, sample] = noise(self.options.seed, self.seeds[row], sample, block)
             self.noise = self.noise.to(self.tokens.device)
         return self.noise[self.rows.ids, :, place]
+
+
+def content_seeds(rows: Iterable[Tensor]) -> list[int]:
+    """Return a seed for each row that is a checksum of its numbers: equal rows have equal seeds, in any batch.
+
+    Args:
+        rows: what a decoder is given of each sample, without padding.
+    """
+    return [content_seed(row) for row in rows]
+
+
+def content_seed(row: Tensor) -> int:
+    """Return the checksum of a tensor, whatever its device."""
+    numbers = row.detach().cpu().contiguous()
+    return int.from_bytes(hashlib.blake2b(numbers.view(torch.uint8).numpy().tobytes(), digest_size=8).digest(), "big")
 
 
 def noise(*names: int) -> Tensor:

@@ -41,8 +41,8 @@ def search(
         suppressed: ids that are never chosen. Probabilities are not renormalised: scores stay those of the model.
         prefixes: B lists of ids that the sequences must begin with; what is suppressed or blocked may be in there.
         max_lengths: [B] greatest lengths of the rows, where they are below `options.max_length`.
-        seeds: B numbers by which the noise of a row is known again when it samples, such as the ids of the samples;
-            0 to B - 1 by default.
+        seeds: B numbers that, with `options.seed`, decide the noise of each row when it samples, such as the ids of
+            the samples, or `content_seeds` of what the context was made of; 0 to B - 1 by default.
         read: B lists of ids that the context was made of, where `options.block_ngrams` is to count their n-grams.
 
     Returns:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from rnnzoo import plots
 from rnnzoo.batches import CaptionBatch
 from rnnzoo.decoding.hard_attention import HardOptions
 from rnnzoo.decoding.options import SearchOptions
+from rnnzoo.decoding.sampling import content_seeds
 from rnnzoo.decoding.search import search
 from rnnzoo.decoding.trace import Hypothesis
 from rnnzoo.decoding.visual import Reading, VisualContext
@@ -285,7 +286,7 @@ class Captioner(ZooModel):
     def answers(self, outputs: Captioned, batch: CaptionBatch) -> list[dict[str, Any]]:
         """Return ``{"caption", "log_probability", "finished"}`` for each image, and ``n_best`` if asked for."""
         answers: list[dict[str, Any]] = []
-        for hypotheses in self.hypotheses(outputs.context):
+        for hypotheses in self.hypotheses(outputs.context, batch):
             listed = [
                 {
                     "caption": self.processor.tokenizer.decode(each.tokens),
@@ -297,13 +298,16 @@ class Captioner(ZooModel):
             answers.append({**listed[0], "n_best": listed} if len(listed) > 1 else listed[0])
         return answers
 
-    def hypotheses(self, context: VisualContext) -> list[list[Hypothesis]]:
-        """Search the captions of images: the n best of each. Unknown words are never put out."""
+    def hypotheses(self, context: VisualContext, batch: CaptionBatch) -> list[list[Hypothesis]]:
+        """Search the captions of images: the n best of each. Unknown words are never generated.
+
+        What is sampled follows from `search.seed` and the pixels, or the features, of the image alone.
+        """
         options = self.search_options.as_greedy() if self._fitting() else self.search_options
-        longest = torch.full((len(context.mean),), min(LONGEST, options.max_length))
-        return search(
-            self.decoder, context, options, suppressed=(PAD_ID, UNKNOWN_ID), max_lengths=longest.to(self.device)
-        )
+        longest = torch.full((len(context.mean),), min(LONGEST, options.max_length), device=self.device)
+        seeds = content_seeds(inputs_of(batch)) if options.method == "sample" else None
+        never = (PAD_ID, UNKNOWN_ID)
+        return search(self.decoder, context, options, suppressed=never, max_lengths=longest, seeds=seeds)
 
     def caption(self, images: Iterable[Any], *, batch_size: int = 32) -> list[str]:
         """Return a caption of each image: a path, bytes, an array [Y, X, 3] or a Pillow image; or of each [L, D]."""
@@ -321,7 +325,7 @@ class Captioner(ZooModel):
             row = {**self.processor.encode({"image": sample["image"]}), "id": 0}
             batch = self.transfer_batch_to_device(self.processor.collate([row]), self.device, 0)
             with torch.inference_mode():
-                best = self.hypotheses(self.describe(batch))[0][0]
+                best = self.hypotheses(self.describe(batch), batch)[0][0]
             if best.weights is None or not best.tokens:
                 continue
             name = f"attention_{place + 1}.png"
@@ -351,6 +355,17 @@ class Captioner(ZooModel):
 
     def _sampling(self) -> float:
         return self.scheduled_sampling * self.progress() if self.training else 0.0
+
+
+def inputs_of(batch: CaptionBatch) -> Iterator[Tensor]:
+    """Yield what a batch holds of each image: pixels [3, Y, X], or the features [L, D] of its regions."""
+    if batch.regions is None:
+        assert batch.images is not None
+        yield from batch.images
+        return
+    counts = [batch.regions.shape[1]] * len(batch.regions) if batch.region_counts is None else batch.region_counts
+    for regions, count in zip(batch.regions, counts, strict=True):
+        yield regions[: int(count)]
 
 
 def build_encoder(processor: CaptionProcessor, options: ImageEncoderOptions) -> ImageEncoder | None:

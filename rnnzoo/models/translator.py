@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from rnnzoo import plots
 from rnnzoo.batches import PairBatch
 from rnnzoo.decoding.attention_decoder import AttentionDecoder, DecoderContext
+from rnnzoo.decoding.sampling import content_seeds
 from rnnzoo.decoding.search import Hypothesis, SearchOptions, search
 from rnnzoo.errors import InputError, check_list, check_share, unknown_name
 from rnnzoo.layers import Recurrent, VocabularyHead, WordEmbedding
@@ -240,13 +241,20 @@ class Translator(ZooModel):
         return answers
 
     def hypotheses(self, context: DecoderContext, batch: PairBatch) -> list[list[Hypothesis]]:
-        """Search the translations of a batch: the n best of each source."""
+        """Search the translations of a batch: the n best of each source.
+
+        What is sampled follows from `search.seed` and the tokens of the source alone.
+        """
         options = self.search_options
         if self._fitting():
             options = SearchOptions(method="greedy", max_length=options.max_length)
         factor, offset = LONGEST_PER_SOURCE
         longest = (batch.source_lengths * factor + offset).clamp(max=options.max_length)
-        return search(self.decoder, context, options, suppressed=(PADDING,), max_lengths=longest)
+        seeds = None
+        if options.method == "sample":
+            lengths = batch.source_lengths.tolist()
+            seeds = content_seeds(row[:length] for row, length in zip(batch.source, lengths, strict=True))
+        return search(self.decoder, context, options, suppressed=(PADDING,), max_lengths=longest, seeds=seeds)
 
     def text(self, hypothesis: Hypothesis, pieces: Sequence[str]) -> str:
         """Return the text of a hypothesis; an unknown word is copied from the source if the model does so."""
