@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 IMAGES_PER_ROW = 6
 DARKEST = 0.15  # how bright a place is that the decoder did not look at
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe & Ito: for all eyes
+MARKERS = "os^Dv*X"
 LARGEST_WITH_NUMBERS = 20  # classes up to which the cells of a confusion matrix carry their counts
 
 
@@ -155,29 +157,111 @@ def visible(token: str) -> str:
     return token.replace(" ", "␣").replace("\n", "⏎")
 
 
-def comparison(summaries: Sequence[Any], metric: str, target: Path) -> None:
-    """Draw the metric of each cell against training speed, parameters and peak memory, with deviations.
+def comparison(summaries: Sequence[Any], metric: str, target: Path, key: str | None = None) -> None:
+    """Draw the metric of each variant and what it costs, with deviations over seeds.
 
     Args:
-        summaries: `rnnzoo.comparison.CellSummary` of each cell.
+        summaries: `rnnzoo.comparison.Summary` of each variant.
         metric: the name of the metric.
         target: the PNG file.
+        key: the key that is varied, if its values are numbers and `summaries` are in their order: metric, time, memory
+            and gradient norm are then drawn over it. Otherwise the metric is drawn over speed, parameters and memory.
     """
-    split = "test" if any("test" in summary.metrics for summary in summaries) else "validation"
+    if key is None:
+        compare_costs(summaries, metric, target)
+        return
+    split = drawn_split(summaries)
+    panels = {
+        f"{split} {metric}": [summary.metrics.get(split) for summary in summaries],
+        "seconds of training": [summary.seconds for summary in summaries],
+        "peak memory, MiB": [summary.memory for summary in summaries],
+        "largest gradient norm": [summary.gradient_norm for summary in summaries],
+    }
+    panels = {label: spreads for label, spreads in panels.items() if any(spreads)}
+    figure = new_figure(3.1 * len(panels), 3.2)
+    for index, (label, spreads) in enumerate(panels.items()):
+        axes: Any = figure.add_subplot(1, len(panels), index + 1)
+        points = [(x, spread.mean, spread.deviation or 0.0) for x, spread in enumerate(spreads) if spread is not None]
+        positions, means, deviations = zip(*points, strict=True)
+        axes.errorbar(positions, means, yerr=deviations, color=COLOURS[index], marker="o", capsize=3)
+        axes.set_xticks(range(len(summaries)), [summary.settings[key] for summary in summaries])
+        axes.set_xlabel(key)
+        axes.set_title(label, fontsize=10)
+        axes.margins(0.15)
+        axes.grid(alpha=0.3)
+        if min(means) > 0 and max(means) > 20 * min(means):
+            axes.set_yscale("log")
+    figure.savefig(target, dpi=120)
+
+
+def compare_costs(summaries: Sequence[Any], metric: str, target: Path) -> None:
+    """Draw the metric of each variant over speed, parameters and memory; see `comparison`."""
+    split = drawn_split(summaries)
     panels = {"speed": "items per second while training", "parameters": "parameters", "memory": "peak memory, MiB"}
     figure = new_figure(3.9 * len(panels), 3.6)
-    for place, (name, label) in enumerate(panels.items()):
-        axes: Any = figure.add_subplot(1, len(panels), place + 1)
-        for summary in summaries:
+    for index, (name, label) in enumerate(panels.items()):
+        axes: Any = figure.add_subplot(1, len(panels), index + 1)
+        for number, summary in enumerate(summaries):
             found, value = summary.metrics.get(split), getattr(summary, name)
             if found is None or value is None:
                 continue
             mean, deviation = (value.mean, value.deviation) if hasattr(value, "mean") else (value, None)
-            axes.errorbar(mean, found.mean, xerr=deviation, yerr=found.deviation, marker="o", capsize=3)
-            axes.annotate(summary.cell, (mean, found.mean), xytext=(5, 4), textcoords="offset points", fontsize=8)
+            colour = COLOURS[number % len(COLOURS)]
+            axes.errorbar(mean, found.mean, xerr=deviation, yerr=found.deviation, color=colour, marker="o", capsize=3)
+            axes.annotate(summary.label, (mean, found.mean), xytext=(5, 4), textcoords="offset points", fontsize=8)
         axes.set_xlabel(label)
         axes.margins(0.18)
         axes.grid(alpha=0.3)
-        if place == 0:
+        if index == 0:
             axes.set_ylabel(f"{split} {metric}")
     figure.savefig(target, dpi=120)
+
+
+def drawn_split(summaries: Sequence[Any]) -> str:
+    """Return the split whose metric is drawn."""
+    return "test" if any("test" in summary.metrics for summary in summaries) else "validation"
+
+
+def compared_curves(
+    curves: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], metric: str, target: Path
+) -> bool:
+    """Draw the learning curves of several variants: loss, selection metric and gradient norm over epochs.
+
+    Args:
+        curves: variant → name in ``metrics.csv`` → points (epoch, value).
+        metric: name of the selection metric.
+        target: the PNG file.
+
+    Returns:
+        Whether there was anything to draw.
+    """
+    panels = {
+        "training loss": "train/loss",
+        "validation loss": "val/loss",
+        f"validation {metric}": f"val/{metric}",
+        "largest gradient norm of an epoch, before clipping": "train/largest_gradient_norm",
+    }
+    panels = {title: name for title, name in panels.items() if any(name in curve for curve in curves.values())}
+    if metric == "loss":
+        panels.pop("validation loss", None)
+    if not panels:
+        return False
+    figure = new_figure(3.6 * len(panels), 3.4)
+    for index, (title, name) in enumerate(panels.items()):
+        axes: Any = figure.add_subplot(1, len(panels), index + 1)
+        for number, (label, curve) in enumerate(curves.items()):
+            points = curve.get(name, [])
+            if points:
+                style = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
+                axes.plot(*zip(*points, strict=True), markersize=3.5, label=label, **style)
+        values = [value for curve in curves.values() for _, value in curve.get(name, []) if value > 0]
+        if values and max(values) > 20 * min(values):
+            axes.set_yscale("log")
+        axes.set_title(title, fontsize=9)
+        axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        if index == 0:
+            axes.legend(fontsize=8)
+    figure.savefig(target, dpi=120)
+    return True

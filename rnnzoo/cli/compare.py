@@ -1,45 +1,51 @@
-"""``rnnzoo compare``: the same recipe with several cells and seeds, under equal budget."""
+"""``rnnzoo compare``: the same recipe with several cells, or values of any key, and seeds, under equal budget."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rnnzoo.cli.arguments import sort_arguments
+from rnnzoo.cli.arguments import sort_arguments, take_values
 from rnnzoo.cli.cells import chosen_cells
 from rnnzoo.cli.compare_run import Plan, has_report, train
 from rnnzoo.cli.fit import PREFIXES, run_name
 from rnnzoo.cli.imports import import_named
 from rnnzoo.cli.listing import show
+from rnnzoo.cli.vary import CELL, RESERVED, read_variants
 from rnnzoo.errors import InputError
 from rnnzoo.recipes import find_recipe
 from rnnzoo.report import write_whole
 
-SUMMARY = "train the same recipe with several cells and show which is best, fastest, smallest"
-HELP = """usage: rnnzoo compare RECIPE --cells A,B,... [--seeds N] [--budget 30m] [--run_dir FOLDER] [--KEY VALUE ...]
+SUMMARY = "train variants of a recipe and show which is best, fastest, smallest"
+HELP = """usage: rnnzoo compare RECIPE --cells A,B,... [--vary KEY=V,W,...] [--seeds N] [--budget 30m] [--KEY VALUE ...]
 
-Train a recipe once for each cell and seed, each run in a process and a folder of its own, and set the results side by
-side: metric (mean ± deviation over seeds), items per second, parameters, peak memory. Cells are ordered by the
-validation metric; the test metric is what to report.
+Train a recipe once for each variant and seed, each run in a process and a folder of its own, and set the results side
+by side: metric (mean ± deviation over seeds), items per second, parameters, peak memory, the largest gradient norm,
+seconds; with pictures of these and of the learning curves. Variants are ordered by the validation metric; the test
+metric is what to report.
 
 The same command again goes on where it was left: runs that are finished are not trained again, one that was
 interrupted goes on from its last checkpoint.
 
-  --cells A,B,...    cells that `rnnzoo cells` lists
-  --seeds N          seeds 1 to N (default 1)
-  --budget TIME      stop each training after 90s, 30m or 2h, or after the recipe's epochs if they are done before:
-                     --trainer.max_epochs -1 lets the time alone decide; compiling a new cell counts too
-  --run_dir FOLDER   where the runs, compare.json, compare.md and compare.png go (default runs/compare/RECIPE)
-  --import FILE      run your own Python first, such as a file with cells of your own; may be repeated
+  --cells A,B,...      cells that `rnnzoo cells` lists
+  --vary KEY=V,W,...   values of any key of the recipe, such as model.num_layers=1,2,3, data.chunk_length=8,32,128 or
+                       trainer.gradient_clip_val=0,1; may be repeated, then every combination is trained
+  --seeds N            seeds 1 to N (default 1)
+  --budget TIME        stop each training after 90s, 30m or 2h, or after the recipe's epochs if they are done before:
+                       --trainer.max_epochs -1 lets the time alone decide; compiling a new cell counts too
+  --run_dir FOLDER     where the runs, compare.json, compare.md, compare.png and curves.png go
+                       (default runs/compare/RECIPE)
+  --import FILE        run your own Python first, such as a file with cells of your own; may be repeated
   --data.KEY VALUE, --model.KEY VALUE, --trainer.KEY VALUE   as for `rnnzoo fit`, for all runs alike
 """
 OWN = ("cells", "seeds", "budget", "run_dir")
 SETTINGS = "settings.json"
+LARGEST = "train/largest_gradient_norm"
 UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -48,31 +54,32 @@ def run(argv: list[str]) -> int:
     if "--help" in argv or "-h" in argv:
         print(HELP)
         return 0
-    arguments = sort_arguments(argv, own=OWN, prefixes=PREFIXES)
+    words, varied = take_values(argv, "--vary")
+    arguments = sort_arguments(words, own=OWN, prefixes=PREFIXES)
     if arguments.positional is None:
         raise InputError("rnnzoo compare", expected="a recipe", got="none", fix="`rnnzoo recipes` lists them")
     recipe = find_recipe(arguments.positional)
     import_named([*config_words([str(recipe.path), *arguments.configs]), *arguments.overrides])
-    plan = read_plan(arguments.positional, arguments.own, [*config_words(arguments.configs), *arguments.overrides])
+    options = [*config_words(arguments.configs), *arguments.overrides]
+    plan = read_plan(arguments.positional, arguments.own, varied, options)
     folder = Path(arguments.own.get("run_dir") or Path("runs") / "compare" / run_name(recipe.name))
     files = [recipe.path, *map(Path, arguments.configs)]
     own = {"recipe": "".join(path.read_text(encoding="utf-8") for path in files), **settings(plan)}
     check_settings(folder, own)
-    if not all(has_report(folder / cell / f"seed_{seed}") for cell in plan.cells for seed in plan.seeds):
+    if not all(has_report(folder / variant.folder / f"seed_{seed}") for variant, seed in plan.runs):
         refuse_unfit(plan, recipe.path)
     keep_settings(folder, own)
     errors: dict[tuple[str, int], str] = {}
-    for seed in plan.seeds:  # all cells once before any twice: a comparison that is cut short compares something
-        for cell in plan.cells:
-            place = folder / cell / f"seed_{seed}"
-            if not has_report(place):
-                print(f"{cell}, seed {seed}: {place}", flush=True)
-                error = train(plan, cell, seed, place)
-                if error:
-                    errors[cell, seed] = error
-                    print(f"{cell}, seed {seed}: failed: {error}", flush=True)
-                    continue
-            print(f"{cell}, seed {seed}: {headline(place)}", flush=True)
+    for variant, seed in plan.runs:
+        path = folder / variant.folder / f"seed_{seed}"
+        if not has_report(path):
+            print(f"{variant.label}, seed {seed}: {path}", flush=True)
+            error = train(plan, variant, seed, path)
+            if error:
+                errors[variant.label, seed] = error
+                print(f"{variant.label}, seed {seed}: failed: {error}", flush=True)
+                continue
+        print(f"{variant.label}, seed {seed}: {headline(path)}", flush=True)
     write(plan, folder, recipe.name, errors)
     return int(bool(errors))
 
@@ -82,25 +89,30 @@ def config_words(configs: list[str]) -> list[str]:
     return [f"--config={config}" for config in configs]
 
 
-def read_plan(recipe: str, own: dict[str, str], overrides: list[str]) -> Plan:
+def read_plan(recipe: str, own: dict[str, str], varied: list[str], overrides: list[str]) -> Plan:
     """Check the options of a comparison.
 
     Raises:
         InputError: for the first that is wrong, before anything is trained.
     """
-    if "cells" not in own:
-        raise InputError("--cells", expected="names of cells, such as lstm,gru", got="none")
-    cells = chosen_cells(own["cells"])
+    if "cells" not in own and not varied:
+        raise InputError(
+            "rnnzoo compare",
+            expected="--cells with names of cells, such as lstm,gru, or --vary KEY=VALUE,VALUE",
+            got="neither",
+        )
+    variants = read_variants(chosen_cells(own["cells"]) if "cells" in own else (), varied)
     seeds = own.get("seeds", "1")
     if not seeds.isdigit() or int(seeds) < 1:
         raise InputError("--seeds", expected="a whole number of seeds above 0", got=repr(seeds))
+    taken = {f"--{key}": "--cells" if "cells" in own and key == CELL else "--vary" for key, _ in variants[0].settings}
+    taken |= {f"--{key}": option for key, option in RESERVED.items()}
     for word in overrides:
         name = word.split("=")[0]
-        if name in ("--model.cell", "--seed_everything", "--trainer.max_time"):
-            ours = {"--model.cell": "--cells", "--seed_everything": "--seeds"}.get(name, "--budget")
-            raise InputError("command line", expected=f"{ours}, which sets it for each run", got=name)
+        if name in taken:
+            raise InputError("command line", expected=f"{taken[name]}, which sets it for each run", got=name)
     budget = seconds_of(own["budget"]) if "budget" in own else None
-    return Plan(recipe, cells, tuple(range(1, int(seeds) + 1)), budget, tuple(overrides))
+    return Plan(recipe, variants, tuple(range(1, int(seeds) + 1)), budget, tuple(overrides))
 
 
 def seconds_of(text: str) -> int:
@@ -119,8 +131,9 @@ def seconds_of(text: str) -> int:
 
 
 def settings(plan: Plan) -> dict[str, Any]:
-    """Return what must be the same for all runs of a folder; cells and seeds may be added."""
-    return {"budget_seconds": plan.budget, "options": list(plan.overrides)}
+    """Return what must be the same for all runs of a folder; values of what is varied and seeds may be added."""
+    keys = [key for key, _ in plan.variants[0].settings]
+    return {"budget_seconds": plan.budget, "options": list(plan.overrides), "varied": keys}
 
 
 def check_settings(folder: Path, own: dict[str, Any]) -> None:
@@ -136,7 +149,7 @@ def check_settings(folder: Path, own: dict[str, Any]) -> None:
                 f"--run_dir {folder}", expected="a new folder, or that of a comparison", got="one with other things"
             )
         return
-    before = json.loads(path.read_text(encoding="utf-8"))
+    before = {"varied": [CELL], **json.loads(path.read_text(encoding="utf-8"))}  # older folders varied cells alone
     for name, value in own.items():
         expected, got = difference(name, before.get(name), value)
         if expected != got:
@@ -171,31 +184,26 @@ def keep_settings(folder: Path, own: dict[str, Any]) -> None:
 
 
 def refuse_unfit(plan: Plan, recipe: Path) -> None:
-    """Build the recipe's model with each cell: what cannot be is told before anything is trained.
+    """Build the data and the model of each variant: what cannot be is told before anything is trained.
 
     Raises:
-        InputError: naming the cell, or whatever else is wrong with the recipe and the options.
+        InputError: naming the variant.
     """
     from rnnzoo.cli.engine import ZooCLI, quiet_lightning
 
     quiet_lightning()
-    cli = ZooCLI([f"--config={recipe}", *plan.overrides], run_folder=None)
-    arguments = {name: value for name, value in dict(cli.model.hparams).items() if name != "processor"}
-    if "cell" not in arguments:
-        name = type(cli.model).__name__
-        raise InputError(f"rnnzoo compare {plan.recipe}", expected="a recipe whose model has a cell", got=f"a {name}")
-    for cell in plan.cells:
-        with named(cell):
-            type(cli.model)(processor=cli.model.processor, **{**arguments, "cell": cell})
+    for variant in plan.variants:
+        with named(variant.label):
+            ZooCLI([f"--config={recipe}", *plan.overrides, *variant.words], run_folder=None)
 
 
 @contextmanager
-def named(cell: str) -> Iterator[None]:
-    """Name the cell in what is refused inside."""
+def named(label: str) -> Iterator[None]:
+    """Name the variant in what is refused inside."""
     try:
         yield
     except InputError as error:
-        raise InputError.from_text(f"cell {cell!r} in this recipe: {error}") from error
+        raise InputError.from_text(f"{label}: {error}") from error
 
 
 def read_report(place: Path) -> dict[str, Any]:
@@ -219,22 +227,43 @@ def headline(place: Path) -> str:
 def write(plan: Plan, folder: Path, title: str, errors: dict[tuple[str, int], str]) -> None:
     """Print the comparison and write it as JSON, Markdown and PNG."""
     from rnnzoo import plots
-    from rnnzoo.comparison import markdown, order, rows, summarise, undefined_notes
+    from rnnzoo.comparison import (
+        by_value,
+        markdown,
+        numeric_key,
+        order,
+        read_curves,
+        rows,
+        sentence,
+        summarise,
+        undefined_notes,
+    )
 
+    paths = {
+        variant.label: [folder / variant.folder / f"seed_{seed}" for seed in plan.seeds] for variant in plan.variants
+    }
     reports = {
-        cell: {seed: read_report(place) for seed in plan.seeds if has_report(place := folder / cell / f"seed_{seed}")}
-        for cell in plan.cells
+        label: {seed: read_report(path) for seed, path in zip(plan.seeds, runs, strict=True) if has_report(path)}
+        for label, runs in paths.items()
     }
     known = [report for by_seed in reports.values() for report in by_seed.values()]
-    failed = [f"{cell}, seed {seed}: {error}" for (cell, seed), error in errors.items()]
+    failed = [f"{label}, seed {seed}: {error}" for (label, seed), error in errors.items()]
     if not known:
         print(f"no run was finished: nothing to compare\n{chr(10).join(failed)}")
         return
     selection = known[0]["model"]["selection"]
     metric, mode = selection["metric"], selection["mode"]
+    curves = {label: [read_curves(path / "metrics.csv") for path in runs] for label, runs in paths.items()}
     summaries = [
-        summarise(cell, reports[cell], {seed: text for (name, seed), text in errors.items() if name == cell}, metric)
-        for cell in plan.cells
+        summarise(
+            variant.label,
+            dict(variant.settings),
+            reports[variant.label],
+            {seed: text for (label, seed), text in errors.items() if label == variant.label},
+            metric,
+            largest_gradients(curves[variant.label]),
+        )
+        for variant in plan.variants
     ]
     summaries = order(summaries, mode)
     table = rows(summaries, metric)
@@ -247,16 +276,35 @@ def write(plan: Plan, folder: Path, title: str, errors: dict[tuple[str, int], st
         f"mean ± standard deviation over seeds {plan.seeds[0]} to {plan.seeds[-1]}"
         if len(plan.seeds) > 1
         else "seed 1",
-        f"budget: {limit}; each run is of its best epoch by the validation metric, by which the cells are ordered",
+        f"budget: {limit}; each run is of its best epoch by the validation metric, by which the rows are ordered",
+        "peak MiB: of the whole process on a CPU, some 400 of which torch takes by itself; largest gradient: the "
+        "largest norm of all gradients before clipping in any step, over the whole run",
         f"items/s, median over batches: {known[0]['training']['item']}; {known[0]['training']['threads']} threads, "
         f"{known[0]['training']['device']}",
     ]
     notes += undefined_notes(summaries, metric)
     show(table, as_json=False)
-    print("\n".join(["", *notes, *failed]))
-    title = f"Cells compared: {title}"
-    plots.comparison(summaries, metric, folder / "compare.png")
-    document = {"title": title, "selection": selection, "notes": notes, "cells": [asdict(each) for each in summaries]}
+    conclusion = sentence(summaries, metric)
+    print("\n".join(["", conclusion, "", *notes, *failed]))
+    names = ", ".join(key for key, _ in plan.variants[0].settings)
+    title = f"{title}: {names} compared"
+    key = numeric_key([summary.settings for summary in summaries])
+    drawn = summaries if key is None else by_value(summaries, key)
+    plots.comparison(drawn, metric, folder / "compare.png", key)
+    plots.compared_curves({label: runs[0] for label, runs in curves.items()}, metric, folder / "curves.png")
+    document = {
+        "title": title,
+        "selection": selection,
+        "conclusion": conclusion,
+        "notes": notes,
+        "variants": [asdict(summary) for summary in summaries],
+    }
     write_whole(folder / "compare.json", json.dumps(document, indent=1, ensure_ascii=False) + "\n")
-    write_whole(folder / "compare.md", markdown(title, table, notes, failed))
-    print(f"\nreport: {folder / 'compare.md'}  ({folder / 'compare.json'}, {folder / 'compare.png'})")
+    write_whole(folder / "compare.md", markdown(title, table, [conclusion, *notes], failed))
+    print(f"\nreport: {folder / 'compare.md'}  ({folder / 'compare.json'})")
+    print(f"plots:  {folder / 'compare.png'}, {folder / 'curves.png'}")
+
+
+def largest_gradients(curves: Sequence[Mapping[str, Sequence[tuple[float, float]]]]) -> list[float]:
+    """Return the largest gradient norm of each run that logged it."""
+    return [max(value for _, value in run[LARGEST]) for run in curves if run.get(LARGEST)]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rnnzoo.cli.vary import Variant
 from rnnzoo.errors import InputError
 
 EPOCH_ROW = re.compile(r"(epoch| *\d+)  +\S")  # of the table that a training prints
@@ -24,20 +25,25 @@ class Plan:
 
     Args:
         recipe: name or file.
-        cells: names.
+        variants: what differs between the runs.
         seeds: seeds.
         budget: seconds of each training, or None.
         overrides: options handed to every run.
     """
 
     recipe: str
-    cells: tuple[str, ...]
+    variants: tuple[Variant, ...]
     seeds: tuple[int, ...]
     budget: int | None
     overrides: tuple[str, ...]
 
+    @property
+    def runs(self) -> list[tuple[Variant, int]]:
+        """Variants and seeds in the order of training: all variants once before any twice."""
+        return [(variant, seed) for seed in self.seeds for variant in self.variants]
 
-def train(plan: Plan, cell: str, seed: int, place: Path) -> str:
+
+def train(plan: Plan, variant: Variant, seed: int, place: Path) -> str:
     """Train one run as `rnnzoo fit` does, in a process of its own; return what it failed with, or nothing.
 
     Its epochs are shown, and all it prints goes into a log beside the folder. A folder without a report is what an
@@ -50,7 +56,7 @@ def train(plan: Plan, cell: str, seed: int, place: Path) -> str:
         shutil.rmtree(place, ignore_errors=True)
         place.parent.mkdir(parents=True, exist_ok=True)
         options = [plan.recipe, *plan.overrides]
-        options += [f"--model.cell={cell}", f"--seed_everything={seed}", f"--run_dir={place}"]
+        options += [*variant.words, f"--seed_everything={seed}", f"--run_dir={place}"]
         if plan.budget is not None:
             options.append(f"--trainer.max_time={clock(plan.budget)}")
         if not any(word.startswith("--trainer.enable_progress_bar") for word in plan.overrides):

@@ -39,7 +39,8 @@ class ZooModel(LightningModule, ABC):
     """A recurrent model that knows its data only through a processor.
 
     Gradients are clipped to a norm of 1 unless ``Trainer(gradient_clip_val=...)`` says otherwise; 0 turns it off. The
-    norm before clipping and the share of clipped steps are logged as ``train/gradient_norm`` and ``train/clipped``.
+    norm before clipping (mean and largest of an epoch) and the share of clipped steps are logged as
+    ``train/gradient_norm``, ``train/largest_gradient_norm`` and ``train/clipped``.
     The loss is the mean over the valid items of the whole batch: of all processes, and of all accumulated batches.
 
     Args:
@@ -290,6 +291,7 @@ class ZooModel(LightningModule, ABC):
         self.log_dict(
             {"train/gradient_norm": norm, "train/clipped": clipped.float()}, on_step=False, on_epoch=True, batch_size=1
         )
+        self.log("train/largest_gradient_norm", norm, on_step=False, on_epoch=True, batch_size=1, reduce_fx="max")
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Count a validation batch."""

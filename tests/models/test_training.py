@@ -154,6 +154,15 @@ def test_gradients_are_clipped_to_a_norm_of_one_unless_told_otherwise():
     assert logged["train/clipped"] == 0
 
 
+def test_the_largest_gradient_norm_of_the_steps_is_logged_beside_their_mean():
+    model = classifier()
+    model.processor = processor()
+    train(model, [batch([3]), batch([2, 9]), batch([1, 5, 4])])
+    logged = model.trainer.callback_metrics
+    mean, largest = float(logged["train/gradient_norm"]), float(logged["train/largest_gradient_norm"])
+    assert mean < largest < 3 * mean
+
+
 def test_clipping_by_value_bounds_each_number():
     model = classifier()
     with torch.no_grad():
