@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -218,7 +219,21 @@ def describe(cli: ZooCLI) -> str:
     parts.append(f"{trained + frozen:,} parameters{kept}")
     data = cli.datamodule.describe()
     sizes = ", ".join(f"{count:,} {split}" for split, count in data.split_sizes.items())
-    lines = [", ".join(parts), f"data: {data.source} ({sizes})", *(f"note: {note}" for note in data.notes)]
+    lines = [", ".join(parts), f"data: {data.source} ({sizes})"]
+    if data.inputs:
+        left_out = f" (left out: {shown_names(data.left_out)})" if data.left_out else ""
+        lines.append(f"inputs: {shown_names(data.inputs)}{left_out}")
+    lines += [f"note: {note}" for note in data.notes]
     if cli.warm_start is not None and model.origin is not None:
         lines += [f"started from {model.origin['path']} ({model.origin['class']}):", cli.warm_start.table()]
     return "\n".join(lines)
+
+
+def shown_names(names: Collection[str], most: int = 30) -> str:
+    """Return the names of columns with commas between; of many only the first.
+
+    >>> shown_names(["x", "y", "z"], most=2)
+    'x, y, … (3 in all)'
+    """
+    shown = [name or "''" for name in list(names)[:most]]
+    return ", ".join([*shown, f"… ({len(names)} in all)"] if len(names) > most else shown)

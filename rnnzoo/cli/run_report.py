@@ -16,6 +16,7 @@ from rnnzoo import bundle, plots
 from rnnzoo.callbacks.throughput import Throughput, peak_memory
 from rnnzoo.cli.engine import ZooCLI
 from rnnzoo.cli.evaluation import Evaluation, format_table
+from rnnzoo.data.base import DataDescription
 from rnnzoo.metrics import ClassificationCounts
 from rnnzoo.report import Report, metric_entries
 from rnnzoo.text.tokenizer import UNKNOWN_ID
@@ -43,6 +44,7 @@ def write_run(cli: ZooCLI, folder: Path, results: Evaluation, *, title: str, com
             "source": data.describe().source,
             "revision": data.describe().revision,
             "split_sizes": data.describe().split_sizes,
+            **described_inputs(data.describe()),
             "notes": data.describe().notes + cut_notes(cli),
             "unknown_tokens": unknown_tokens(cli),
         },
@@ -92,6 +94,11 @@ def describe_model(cli: ZooCLI) -> dict[str, Any]:
         "optimizer": plain(cli.config.model.init_args.get("optimizer")),
         "lr_scheduler": plain(cli.config.model.init_args.get("lr_scheduler")),
     }
+
+
+def described_inputs(description: DataDescription) -> dict[str, Any]:
+    """Return which columns of a table of numbers are inputs, and why others are not."""
+    return {"inputs": description.inputs, "left_out": description.left_out} if description.inputs else {}
 
 
 def plain(value: Any) -> Any:

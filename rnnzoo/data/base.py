@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,6 +16,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from rnnzoo.data.readers import Row
+from rnnzoo.data.row_counters import RowSource
 from rnnzoo.data.sampler import EpochSampler, LengthBucketSampler
 from rnnzoo.data.sources import SPLITS, Files, dataset_rows, file_rows, find_files, fingerprint, hub_revision, load_hub
 from rnnzoo.data.splits import set_aside
@@ -35,12 +37,16 @@ class DataDescription:
         revision: revision of the Hub, or file name → SHA-256.
         split_sizes: split → samples.
         notes: what was decided, in sentences.
+        inputs: the columns that are inputs, of tables of numbers.
+        left_out: column of such a table that is neither input nor answer → why.
     """
 
     source: str
     revision: str | dict[str, str]
     split_sizes: dict[str, int]
     notes: list[str]
+    inputs: list[str] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
 
 
 class ZooData(LightningDataModule):
@@ -120,6 +126,7 @@ class ZooData(LightningDataModule):
         self._encoded: dict[str, EncodedDataset] = {}
         self._processor: Processor | None = None
         self._description = DataDescription("", "", {}, [])
+        self._notes: list[str] = []  # of the description, while data are read
 
     # What a data module says about itself
 
@@ -127,8 +134,12 @@ class ZooData(LightningDataModule):
     def samples(self, rows: Iterable[tuple[str, Row]], file: str) -> Iterator[Sample]:
         """Turn rows of a file, or of a split of the Hub, into raw samples."""
 
-    def look(self, row: Row, where: str) -> None:
-        """See a first row of the data before any is read; for settings that depend on its columns."""
+    def inspect(self, sources: Sequence[RowSource], notes: list[str]) -> None:
+        """See the rows before they are read as samples; for settings that depend on the columns."""
+
+    def input_columns(self) -> tuple[list[str], dict[str, str]]:
+        """Return the columns of numbers that are inputs, and those that were left out with the reason."""
+        return [], {}
 
     @abstractmethod
     def learn_processor(self, train: datasets.Dataset) -> Processor:
@@ -263,7 +274,7 @@ class ZooData(LightningDataModule):
     def _load(self) -> dict[str, datasets.Dataset]:
         if self._raw is None:
             datasets.disable_progress_bars()
-            notes: list[str] = []
+            notes = self._notes = []
             revision: str | dict[str, str]
             if self.path is not None:
                 splits, revision = self._load_files(self.path)
@@ -297,7 +308,7 @@ class ZooData(LightningDataModule):
                 if len(table) == 0:
                     raise InputError(f"{source}, split {split}", expected="at least one sample", got="none")
             sizes = {split: len(splits[split]) for split in SPLITS if split in splits}
-            self._description = DataDescription(source, revision, sizes, notes)
+            self._description = DataDescription(source, revision, sizes, notes, *self.input_columns())
             self._raw = splits
         return self._raw
 
@@ -309,10 +320,12 @@ class ZooData(LightningDataModule):
             named=self.named,
             trained=self.for_testing,
         )
-        first = next(iter(files.splits.values()))[0]
-        for where, row in file_rows(first, files.formats[first], self.file_columns):
-            self.look(row, where)
-            break
+        sources = [
+            RowSource(str(file), split, partial(file_rows, file, files.formats[file], self.file_columns))
+            for split, paths in files.splits.items()
+            for file in paths
+        ]
+        self.inspect(sources, self._notes)
         tables = {}
         for split, paths in files.splits.items():
             contents = [(each.name, files.formats[each], file_checksum(files, each)) for each in paths]
@@ -325,8 +338,12 @@ class ZooData(LightningDataModule):
         assert self.hub is not None
         tables = {}
         loaded = load_hub(self.hub, self.hub_config, self.revision)
-        for where, row in dataset_rows(loaded["train"].select(range(1)), self.hub):
-            self.look(row, where)
+        sources = [
+            RowSource(split, split, partial(dataset_rows, loaded[split], f"{self.hub} {split}"))
+            for split in SPLITS
+            if split in loaded
+        ]
+        self.inspect(sources, self._notes)
         for split, table in loaded.items():
             key = fingerprint(type(self).__name__, self._reading(), table._fingerprint)
             rows = dataset_rows(table, f"{self.hub} {split}")

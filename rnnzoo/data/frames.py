@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import datasets
 from rnnzoo.data.base import ZooData
 from rnnzoo.data.numbers import NumberColumns
 from rnnzoo.data.readers import Row
+from rnnzoo.data.row_counters import RowSource
 from rnnzoo.data.sources import fingerprint
 from rnnzoo.data.tables import Sample
 from rnnzoo.errors import InputError
@@ -26,7 +27,8 @@ class FrameData(ZooData):
     Training cuts sequences into windows; evaluation reads them whole.
 
     Args:
-        features: the columns that are inputs; None takes all but the label whose first value is a number.
+        features: the columns that are inputs; None takes all but the label whose first value is a number, without
+            columns that only count the rows (of a file, or of each sequence).
         targets: the columns to predict as numbers; None classifies by the column ``label``.
         rename_labels: labels of the data → labels to use, for misspellings and for merging classes.
         sequence: the column whose value tells sequences apart; rows of a sequence stand together.
@@ -68,12 +70,16 @@ class FrameData(ZooData):
         self.window_size = window_size
         self.window_stride = window_stride or window_size
 
-    def look(self, row: Row, where: str) -> None:
+    def inspect(self, sources: Sequence[RowSource], notes: list[str]) -> None:
         """Choose the input columns: those of a trained model if there is one."""
         if isinstance(self._processor, FrameProcessor):
             scale = self._processor.targets_scale
-            self.numbers.follow(self._processor.features, None if scale is None else scale.names, row)
-        self.numbers.look(row, where)
+            self.numbers.follow(self._processor.features, None if scale is None else scale.names, sources)
+        self.numbers.choose(sources, notes)
+
+    def input_columns(self) -> tuple[list[str], dict[str, str]]:
+        """Return the input columns, and those that were left out with the reason."""
+        return self.numbers.features or [], self.numbers.left_out
 
     def samples(self, rows: Iterable[tuple[str, Row]], file: str) -> Iterator[Sample]:
         """Yield ``{"name", "frames", "labels"}``, a sequence each."""

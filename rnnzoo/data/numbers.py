@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rnnzoo.data.readers import Row
+from rnnzoo.data.row_counters import RowSource, row_counters
 from rnnzoo.errors import InputError, did_you_mean
 
 
@@ -13,7 +15,8 @@ class NumberColumns:
     """Inputs and answer of the rows of a table.
 
     Args:
-        features: the input columns; None takes all but the answer whose value in the first row is a number.
+        features: the input columns; None takes all but the answer whose value in the first row is a number, and that
+            do not merely count the rows.
         targets: the columns to predict as numbers; None takes the label.
         rename_labels: label of the data → label to use.
         label: the column of the label.
@@ -34,31 +37,53 @@ class NumberColumns:
         self.rename_labels = dict(rename_labels)
         self.label = label
         self.other = other
+        self.left_out: dict[str, str] = {}  # column → why it is no input
 
-    def follow(self, features: Sequence[str], targets: Sequence[str] | None, row: Row) -> None:
-        """Take the columns of a trained model, by their names, unless others were named or a row has none of them."""
+    def follow(self, features: Sequence[str], targets: Sequence[str] | None, sources: Sequence[RowSource]) -> None:
+        """Take the columns of a trained model, by their names, unless others were named or the rows have none."""
+        _, row = next(sources[0].read(None), ("", {}))
         if self.features is None and any(name in row for name in features):
             self.features = list(features)
         if self.targets is None and targets and any(name in row for name in targets):
             self.targets = list(targets)
 
-    def look(self, row: Row, where: str) -> None:
-        """Choose the input columns by a first row, unless they were named.
+    def choose(self, sources: Sequence[RowSource], notes: list[str]) -> None:
+        """Choose the input columns, unless they were named: numbers, but for columns that count the rows.
 
         A gap or NaN counts as a number here, so that it is refused later instead of dropping the column.
+
+        Args:
+            sources: the rows, those for training first.
+            notes: takes a sentence on columns that count rows.
 
         Raises:
             InputError: if there is none.
         """
-        if self.features is None:
-            answers = [*(self.targets or [self.label]), self.other]
-            self.features = [name for name, value in row.items() if name not in answers and may_be_number(value)]
+        if self.features is not None:
+            return
+        where, row = next(sources[0].read(None), (sources[0].name, {}))
+        answers = [*(self.targets or [self.label]), self.other]
+        columns = [name for name in row if name not in answers]
+        numbers = [name for name in columns if may_be_number(row[name])]
+        named, counting = row_counters(sources, numbers, sequence=self.other)
+        counters = {**named, **counting}
+        if counting and set(counters) == set(numbers):  # what nothing but its values speaks against is the only input
+            notes.append(f"{listed(counting)}, the only input, counts the rows: check that it is no row number")
+            counters = named
+        self.features = [name for name in numbers if name not in counters]
+        self.left_out = {name: counters.get(name, "no number") for name in columns if name not in self.features}
         if not self.features:
             raise InputError(
                 where,
                 expected="columns of numbers",
-                got=f"none among {', '.join(row)}",
+                got=f"none among {', '.join(name or repr(name) for name in row)}"
+                + (f" but row numbers ({listed(counters)})" if counters else ""),
                 fix="name them in data.features",
+            )
+        if counters:
+            notes.append(
+                f"left out, since it only counts the rows: {listed(counters)} (to keep it, name it in data.features: "
+                f"{json.dumps([*self.features, *counters], ensure_ascii=False)})"
             )
 
     def split(self, row: Row, where: str) -> tuple[list[float], str | list[float]]:
@@ -93,6 +118,11 @@ class NumberColumns:
                 f"{where}, column {name!r}", expected="a finite number", got=repr(value), fix="fill or drop such rows"
             )
         return float(value)
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return the names of columns for a sentence."""
+    return ", ".join(map(repr, names))
 
 
 def may_be_number(value: Any) -> bool:

@@ -211,8 +211,13 @@ def checksums(files: Mapping[Path, str]) -> dict[str, str]:
     return found
 
 
-def file_rows(path: Path, format: str, names: Sequence[str] | None) -> Iterator[tuple[str, Row]]:
-    """Yield the rows of a file with their places; Parquet is read by `datasets`."""
+def file_rows(
+    path: Path, format: str, names: Sequence[str] | None, columns: Sequence[str] | None = None
+) -> Iterator[tuple[str, Row]]:
+    """Yield the rows of a file with their positions.
+
+    Parquet is read by `datasets`; of it, only `columns` are read if they are given.
+    """
     if format != "parquet":
         yield from read_rows(path, format, names)
         return
@@ -220,11 +225,18 @@ def file_rows(path: Path, format: str, names: Sequence[str] | None) -> Iterator[
         table = datasets.Dataset.from_parquet(str(path))
     except Exception as error:  # pyarrow and datasets raise many kinds
         raise InputError(str(path), expected="a Parquet file", got=str(error).splitlines()[0]) from error
-    yield from dataset_rows(table, str(path))
+    yield from dataset_rows(table, str(path), columns)
 
 
-def dataset_rows(table: datasets.Dataset, where: str) -> Iterator[tuple[str, Row]]:
-    """Yield the rows of a data set, class numbers as their names, and images as ``{"bytes", "path"}``."""
+def dataset_rows(
+    table: datasets.Dataset, where: str, columns: Sequence[str] | None = None
+) -> Iterator[tuple[str, Row]]:
+    """Yield the rows of a data set, class numbers as their names, and images as ``{"bytes", "path"}``.
+
+    With `columns`, only those of them that it has are read.
+    """
+    if columns is not None:
+        table = table.select_columns([name for name in table.column_names if name in columns])
     for name, feature in table.features.items():
         if isinstance(feature, datasets.Image):
             table = table.cast_column(name, datasets.Image(decode=False))

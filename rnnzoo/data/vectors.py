@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import datasets
@@ -10,6 +10,7 @@ import datasets
 from rnnzoo.data.base import ZooData
 from rnnzoo.data.numbers import NumberColumns
 from rnnzoo.data.readers import Row
+from rnnzoo.data.row_counters import RowSource
 from rnnzoo.data.tables import Sample
 from rnnzoo.processors.normalisation import Normalisation
 from rnnzoo.processors.vectors import VectorProcessor
@@ -20,7 +21,8 @@ class VectorData(ZooData):
     """Rows of numbers to be classified, one sample a row of a table.
 
     Args:
-        features: the columns that are inputs; None takes all but the label whose first value is a number.
+        features: the columns that are inputs; None takes all but the label whose first value is a number, without
+            columns that only count the rows.
         targets: the columns to predict as numbers; None classifies by the column ``label``.
         rename_labels: labels of the data → labels to use, for misspellings and for merging classes.
         source: where the data come from; see `ZooData`.
@@ -40,12 +42,16 @@ class VectorData(ZooData):
         super().__init__(**source)
         self.numbers = NumberColumns(features, targets, rename_labels or {}, label=self.columns["label"])
 
-    def look(self, row: Row, where: str) -> None:
+    def inspect(self, sources: Sequence[RowSource], notes: list[str]) -> None:
         """Choose the input columns: those of a trained model if there is one."""
         if isinstance(self._processor, VectorProcessor):
             scale = self._processor.targets_scale
-            self.numbers.follow(self._processor.features, None if scale is None else scale.names, row)
-        self.numbers.look(row, where)
+            self.numbers.follow(self._processor.features, None if scale is None else scale.names, sources)
+        self.numbers.choose(sources, notes)
+
+    def input_columns(self) -> tuple[list[str], dict[str, str]]:
+        """Return the input columns, and those that were left out with the reason."""
+        return self.numbers.features or [], self.numbers.left_out
 
     def samples(self, rows: Iterable[tuple[str, Row]], file: str) -> Iterator[Sample]:
         """Yield ``{"vector", "label"}``."""

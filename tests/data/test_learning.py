@@ -68,7 +68,7 @@ def test_vectors_are_normalised_by_the_training_split(folder):
 
 @pytest.mark.parametrize("kind", [VectorData, FrameData])
 def test_columns_of_a_trained_model_are_taken_by_name(folder, kind):
-    rows = [(n, 10 * n, "ab"[n % 2]) for n in range(12)]
+    rows = [(3 * n, 10 * n, "ab"[n % 2]) for n in range(12)]
     answer = "label" if kind is VectorData else "labels"
     table = f"x,y,{answer}\n" + "".join(f"{x},{y},{c}\n" for x, y, c in rows)
     first = folder({"train.csv": table, "dev.csv": table, "test.csv": table}, "one")
@@ -86,7 +86,7 @@ def test_columns_of_a_trained_model_are_taken_by_name(folder, kind):
         row = data.raw("test")[0]
         assert (row["vector"] if kind is VectorData else row["frames"][0]) == [0.0, 0.0]
         row = data.raw("test")[1] if kind is VectorData else row
-        assert (row["vector"] if kind is VectorData else row["frames"][1]) == [1.0, 10.0]
+        assert (row["vector"] if kind is VectorData else row["frames"][1]) == [3.0, 10.0]
 
 
 def test_a_processor_that_is_set_takes_the_place_of_the_learnt_one(folder):

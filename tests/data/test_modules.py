@@ -160,11 +160,13 @@ def test_one_column_may_be_mapped_and_the_other_not(folder):
 
 
 def test_vectors_take_all_columns_of_numbers_but_the_label(folder):
-    content = '"date","b","a","label"\n' + "".join(f'"{n}","2015-02-0{n}",{n},{n * n},{n % 2}\n' for n in range(1, 9))
+    content = '"date","b","a","label"\n' + "".join(
+        f'"{n}","2015-02-0{n}",{2 * n},{n * n},{n % 2}\n' for n in range(1, 9)
+    )
     data = VectorData(path=folder({"train.csv": content}))
     assert data.processor.features == ["b", "a"]
     assert list(data.processor.labels) == ["0", "1"]
-    assert sorted(map(tuple, chain.from_iterable(data.raw(split)["vector"] for split in SPLITS)))[2] == (3.0, 9.0)
+    assert sorted(map(tuple, chain.from_iterable(data.raw(split)["vector"] for split in SPLITS)))[2] == (6.0, 9.0)
 
 
 def test_vectors_and_frames_may_have_numbers_as_answers(folder):
