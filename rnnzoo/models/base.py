@@ -22,6 +22,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from rnnzoo.batches import Batch
 from rnnzoo.errors import InputError, need_list, unknown_name
 from rnnzoo.metrics.base import ZooMetric
+from rnnzoo.models.evaluating import evaluated
 from rnnzoo.models.losses import Objective
 from rnnzoo.models.options import as_plain
 from rnnzoo.processors.base import Processor, load_processor
@@ -153,6 +154,7 @@ class ZooModel(LightningModule, ABC):
             self.metrics[split] = nn.ModuleDict(self.build_metrics()).to(self.device)
         return self.metrics[split]  # type: ignore[return-value]
 
+    @evaluated()
     def answer(self, samples: Iterable[Mapping[str, Any]], *, batch_size: int = 32) -> Iterator[dict[str, Any]]:
         """Answer raw samples in their order, one batch at a time; nothing else of a long stream is held.
 
@@ -163,18 +165,20 @@ class ZooModel(LightningModule, ABC):
         Raises:
             InputError: if a sample is not what the processor takes.
         """
-        listed = need_list("samples to answer", samples, "a list of samples")
-        rows = ({**self.processor.encode(sample), "id": place} for place, sample in enumerate(listed))
-        was_training = self.training
-        self.eval()
-        try:
-            while chunk := list(islice(rows, batch_size)):
-                batch = self.transfer_batch_to_device(self.processor.collate(chunk), self.device, 0)
-                with torch.inference_mode():
-                    found = self.answers(self(batch), batch)
-                yield from found
-        finally:
-            self.train(was_training)
+        listed = iter(need_list("samples to answer", samples, "a list of samples"))
+        answered = 0
+        while chunk := list(islice(listed, batch_size)):
+            yield from self._answer_batch(self._batch_of(chunk, first=answered))
+            answered += len(chunk)
+
+    def _answer_batch(self, batch: Any) -> list[dict[str, Any]]:
+        """Return the answers for a batch."""
+        return self.answers(self(batch), batch)
+
+    def _batch_of(self, samples: Sequence[Mapping[str, Any]], *, first: int = 0) -> Any:
+        """Return raw samples as a batch on the device of the model, with ids that count from `first`."""
+        rows = [{**self.processor.encode(sample), "id": place} for place, sample in enumerate(samples, first)]
+        return self.transfer_batch_to_device(self.processor.collate(rows), self.device, 0)
 
     # Training a part of it
 

@@ -25,9 +25,10 @@ from rnnzoo.metrics import CaptionScores, ExactMatch, MeanLoss, ZooMetric, capti
 from rnnzoo.models.base import OptimizerFactory, SchedulerFactory, ZooModel, as_processor
 from rnnzoo.models.caption_decoders import build_decoder
 from rnnzoo.models.caption_options import GridOptions, ImageEncoderOptions, SelfCriticalOptions
+from rnnzoo.models.evaluating import evaluated, evaluating
 from rnnzoo.models.losses import Objective
 from rnnzoo.models.options import RecurrentOptions, WordOptions, as_options
-from rnnzoo.models.self_critical import SelfCritical, evaluating
+from rnnzoo.models.self_critical import SelfCritical
 from rnnzoo.processors.captions import CaptionProcessor
 from rnnzoo.state import select_rows
 from rnnzoo.text.tokenizer import PAD_ID, UNKNOWN_ID
@@ -315,6 +316,7 @@ class Captioner(ZooModel):
         answers = self.answer(({name: image} for image in check_list("caption", images)), batch_size=batch_size)
         return [answer["caption"] for answer in answers]
 
+    @evaluated()
     def draw(self, samples: Sequence[Mapping[str, Any]], folder: Path) -> list[str]:
         """Draw some images, and over them what the decoder looked at for each word."""
         drawn: list[str] = []
@@ -322,10 +324,8 @@ class Captioner(ZooModel):
         if grid is None:
             return drawn
         for place, sample in enumerate(samples[:IMAGES_DRAWN]):
-            row = {**self.processor.encode({"image": sample["image"]}), "id": 0}
-            batch = self.transfer_batch_to_device(self.processor.collate([row]), self.device, 0)
-            with torch.inference_mode():
-                best = self.hypotheses(self.describe(batch), batch)[0][0]
+            batch = self._batch_of([{"image": sample["image"]}])
+            best = self.hypotheses(self.describe(batch), batch)[0][0]
             if best.weights is None or not best.tokens:
                 continue
             name = f"attention_{place + 1}.png"

@@ -36,21 +36,16 @@ def stream_text(
     ids = model.processor.encode_prompt(prompt, unknown)
     writer = TextWriter(model.processor.tokenizer)
     writer.write(ids)  # so that blanks between words come right
-    was_training = model.training
-    model.eval()
-    try:
-        decoder, context = continuation(model), read_text(model, ids)
-        if chosen.method == "beam":
-            best = search(decoder, context, chosen, suppressed=never(model), seeds=[seed], read=[ids])[0][0]
-            yield writer.write(best.tokens)
-        else:
-            for token in stream(decoder, context, chosen, suppressed=never(model), seed=seed, read=ids):
-                if piece := writer.push(token):
-                    yield piece
-        if piece := writer.finish():
-            yield piece
-    finally:
-        model.train(was_training)
+    decoder, context = continuation(model), read_text(model, ids)
+    if chosen.method == "beam":
+        best = search(decoder, context, chosen, suppressed=never(model), seeds=[seed], read=[ids])[0][0]
+        yield writer.write(best.tokens)
+    else:
+        for token in stream(decoder, context, chosen, suppressed=never(model), seed=seed, read=ids):
+            if piece := writer.push(token):
+                yield piece
+    if piece := writer.finish():
+        yield piece
 
 
 def generation_options(options: SearchOptions | Mapping[str, Any] | None, max_tokens: int | None) -> SearchOptions:
@@ -74,7 +69,6 @@ def continuation(model: LanguageModel) -> Continuation:
     return Continuation(read, vocabulary_size=size, endless=not model.processor.document_end)
 
 
-@torch.no_grad()
 def read_text(model: LanguageModel, ids: list[int]) -> ReadText:
     """Return the context of a continuation: the end token and all tokens but the last are read at once."""
     ids = [model.processor.end_id, *ids]

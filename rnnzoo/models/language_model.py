@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
@@ -21,6 +20,7 @@ from rnnzoo.layers.lanes import run_lanes
 from rnnzoo.metrics.language import LanguageModelLoss
 from rnnzoo.models.base import OptimizerFactory, SchedulerFactory, as_processor
 from rnnzoo.models.encoder import build_recurrent, build_words
+from rnnzoo.models.evaluating import evaluated
 from rnnzoo.models.generation import READ_STEPS, stream_text
 from rnnzoo.models.losses import Objective, activation_penalty
 from rnnzoo.models.options import RecurrentOptions, Regularisation, WordOptions, as_options
@@ -186,19 +186,9 @@ class LanguageModel(StreamModel):
         logs = self.head.log_likelihoods(outputs.hidden, batch.targets)  # [B, T]
         return describe(logs.double().sum(1), batch)
 
-    def answer(self, samples: Iterable[Mapping[str, Any]], *, batch_size: int = 32) -> Iterator[dict[str, Any]]:
-        """Measure raw texts in their order, however long; see `answers`."""
-        rows = ({**self.processor.encode(sample), "id": place} for place, sample in enumerate(samples))
-        was_training = self.training
-        self.eval()
-        try:
-            while chunk := list(islice(rows, batch_size)):
-                batch = self.transfer_batch_to_device(self.processor.collate(chunk), self.device, 0)
-                with torch.inference_mode():
-                    found = describe(self._log_probabilities(batch), batch)
-                yield from found
-        finally:
-            self.train(was_training)
+    def _answer_batch(self, batch: StreamBatch) -> list[dict[str, Any]]:
+        """Measure a batch of raw texts, however long; see `answers`."""
+        return describe(self._log_probabilities(batch), batch)
 
     def score(self, texts: Iterable[str], *, batch_size: int = 32) -> list[dict[str, Any]]:
         """Return for each text ``{"loss", "bits_per_character", "log_probability", "tokens", "characters"}``."""
@@ -214,20 +204,24 @@ class LanguageModel(StreamModel):
             shown.append({**self.score([beginning])[0], "prompt": prompt, "continuation": text})
         return shown
 
+    @evaluated(without_gradient=torch.no_grad)
     def start_state(self, batch_size: int) -> State:
         """Return the state before the first token; `step` is first given the end token (`processor.end_id`)."""
         return self.recurrent.initial_state(batch_size)
 
+    @evaluated(without_gradient=torch.no_grad)
     def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """Read one token [B] of each row: return the log-probabilities [B, V] of the next, and the state."""
         logits, state = self.read_step(tokens, state)
         return logits.float().log_softmax(-1), state
 
+    @evaluated(without_gradient=torch.no_grad)
     def read_step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """Read one token [B] of each row: return the logits [B, V] of the next, and the state."""
         hidden, state = self.recurrent.step(self.vectors(tokens), state)  # [B, H]
         return self.head(hidden), state
 
+    @evaluated()
     def stream(
         self,
         prompt: str = "",
@@ -253,7 +247,7 @@ class LanguageModel(StreamModel):
         Raises:
             InputError: naming what is unknown in the prompt; for options that make no sense.
         """
-        return stream_text(self, prompt, max_tokens=max_tokens, options=options, unknown=unknown, seed=seed)
+        yield from stream_text(self, prompt, max_tokens=max_tokens, options=options, unknown=unknown, seed=seed)
 
     def generate(
         self,

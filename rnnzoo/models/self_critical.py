@@ -5,11 +5,10 @@ Axes: B images, K samples of each, T tokens.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rnnzoo.batches import IGNORED
 from rnnzoo.decoding.options import SearchOptions
@@ -111,16 +110,3 @@ def padded(sequences: Sequence[Sequence[int]]) -> Tensor:
     """Return sequences of ids as [N, T], IGNORED on padding."""
     longest = max(map(len, sequences))
     return torch.tensor([[*each, *[IGNORED] * (longest - len(each))] for each in sequences])
-
-
-@contextmanager
-def evaluating(*modules: nn.Module) -> Iterator[None]:
-    """Hold modules in evaluation mode, with gradients; then each of their parts is in the mode that it was in."""
-    before = [(part, part.training) for module in modules for part in module.modules()]
-    for module in modules:
-        module.eval()
-    try:
-        yield
-    finally:
-        for part, mode in before:
-            part.training = mode

@@ -23,6 +23,7 @@ from rnnzoo.layers.embedding import PADDING, UNKNOWN
 from rnnzoo.metrics import ExactMatch, MeanLoss, SacreBleu
 from rnnzoo.models.base import OptimizerFactory, SchedulerFactory, ZooModel, as_processor
 from rnnzoo.models.encoder import build_recurrent, output_size
+from rnnzoo.models.evaluating import evaluated
 from rnnzoo.models.losses import Objective
 from rnnzoo.models.options import RecurrentOptions, WordOptions, as_options
 from rnnzoo.processors.translation import TranslationProcessor
@@ -270,16 +271,15 @@ class Translator(ZooModel):
         answers = self.answer(({"source": text} for text in check_list("translate", texts)), batch_size=batch_size)
         return [answer["translation"] for answer in answers]
 
+    @evaluated()
     def draw(self, samples: Sequence[Mapping[str, Any]], folder: Path) -> list[str]:
         """Draw the attention of some translations: a row for each target token, a column for each source token."""
         if self.decoder.attention is None:
             return []
         drawn = []
         for place, sample in enumerate(samples[:SENTENCES_DRAWN]):
-            row = {**self.processor.encode({"source": sample["source"]}), "id": 0}
-            batch = self.transfer_batch_to_device(self.processor.collate([row]), self.device, 0)
-            with torch.inference_mode():
-                best = self.hypotheses(self.encode(batch), batch)[0][0]
+            batch = self._batch_of([{"source": sample["source"]}])
+            best = self.hypotheses(self.encode(batch), batch)[0][0]
             if best.weights is None or not best.tokens:
                 continue
             name = f"attention_{place + 1}.png"
