@@ -30,7 +30,9 @@ options, in any order:
                            given by their paths), jsonl or csv; by the name of the file if left out, and text on
                            standard input
   --column NAME            the column (csv) or key (jsonl) that holds the text, words or frames; for frames in csv
-                           the column that tells sequences apart
+                           the column that tells sequences apart: rows with the same value are one sequence wherever
+                           they stand, and its answer, in the order in which sequences begin, names it; such a table is
+                           read whole before it is answered
   --batch_size N           samples computed together (default 32)
   --help                   this text
 """
@@ -82,17 +84,20 @@ def run(argv: list[str]) -> int:
 def write_answers(
     model: ZooModel, samples: Iterable[dict[str, Any]], write: IO[Any], batch_size: int, *, named: bool
 ) -> None:
-    """Write the answers to samples as JSON lines, each with the name of its image if they are to be `named`."""
-    names: deque[str] = deque()
+    """Write the answers to samples as JSON lines.
+
+    Each has the name of its image if they are to be `named`, and the id of its sequence if a column gave one.
+    """
+    titles: deque[dict[str, str]] = deque()
 
     def remember() -> Iterator[dict[str, Any]]:
         for sample in samples:
-            names.append(sample["name"])
+            sequence = {"sequence": sample["sequence"]} if "sequence" in sample else {}
+            titles.append({"image": sample["name"]} if named else sequence)
             yield sample
 
     for answer in model.answer(remember(), batch_size=batch_size):
-        name = names.popleft()
-        write.write(json.dumps({"image": name, **answer} if named else answer, ensure_ascii=False) + "\n")
+        write.write(json.dumps({**titles.popleft(), **answer}, ensure_ascii=False) + "\n")
 
 
 def positive(text: str, where: str) -> int:

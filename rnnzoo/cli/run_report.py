@@ -16,7 +16,7 @@ from rnnzoo import bundle, plots
 from rnnzoo.callbacks.throughput import Throughput, peak_memory
 from rnnzoo.cli.engine import ZooCLI
 from rnnzoo.cli.evaluation import Evaluation, format_table
-from rnnzoo.data.base import DataDescription
+from rnnzoo.data.description import DataDescription
 from rnnzoo.metrics import ClassificationCounts
 from rnnzoo.report import Report, metric_entries
 from rnnzoo.text.tokenizer import UNKNOWN_ID

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,6 +14,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from rnnzoo.data.description import DataDescription
 from rnnzoo.data.readers import Row
 from rnnzoo.data.row_counters import RowSource
 from rnnzoo.data.sampler import EpochSampler, LengthBucketSampler
@@ -25,28 +25,7 @@ from rnnzoo.data.tables import EncodedDataset, Sample, from_generator, table_of
 from rnnzoo.errors import InputError, did_you_mean, unknown_name
 from rnnzoo.processors.base import Processor
 
-Place = tuple[str, str]  # a file (or a split of the Hub) and its format
-
-
-@dataclass(frozen=True)
-class DataDescription:
-    """Where data come from and what was done to them, for reports.
-
-    Args:
-        source: Hub id, folder or synthetic task.
-        revision: revision of the Hub, or file name → SHA-256.
-        split_sizes: split → samples.
-        notes: what was decided, in sentences.
-        inputs: the columns that are inputs, of tables of numbers.
-        left_out: column of such a table that is neither input nor answer → why.
-    """
-
-    source: str
-    revision: str | dict[str, str]
-    split_sizes: dict[str, int]
-    notes: list[str]
-    inputs: list[str] = field(default_factory=list)
-    left_out: dict[str, str] = field(default_factory=dict)
+FileFormat = tuple[str, str]  # a file and its format
 
 
 class ZooData(LightningDataModule):
@@ -330,8 +309,7 @@ class ZooData(LightningDataModule):
         for split, paths in files.splits.items():
             contents = [(each.name, files.formats[each], file_checksum(files, each)) for each in paths]
             key = fingerprint(type(self).__name__, self._reading(), contents)
-            places = [(str(each), files.formats[each]) for each in paths]
-            tables[split] = self._build(places, key)
+            tables[split] = self._build([(str(path), files.formats[path]) for path in paths], key)
         return tables, files.checksums
 
     def _load_hub(self) -> tuple[dict[str, datasets.Dataset], str]:
@@ -350,16 +328,20 @@ class ZooData(LightningDataModule):
             tables[split] = from_generator(self.samples, {"rows": rows, "file": f"{self.hub} {split}"}, key)
         return tables, hub_revision(loaded["train"]) or self.revision or "the newest on the Hub"
 
-    def _build(self, places: list[Place], key: str) -> datasets.Dataset:
-        return from_generator(self._generate, {"places": places}, key)
+    def _build(self, files: Sequence[FileFormat], key: str) -> datasets.Dataset:
+        # A tuple: of a list, `datasets` would call the generator once for each item.
+        return from_generator(self._generate, {"files": tuple(files)}, key)
 
-    def _generate(self, places: list[Place]) -> Iterator[Sample]:
-        for path, format in places:
-            found = False
-            for sample in self.samples(file_rows(Path(path), format, self.file_columns), path):
-                found = True
+    def _rows(self, path: str, format: str) -> Iterator[tuple[str, Row]]:
+        return file_rows(Path(path), format, self.file_columns)
+
+    def _generate(self, files: Sequence[FileFormat]) -> Iterator[Sample]:
+        for path, format in files:
+            empty = True
+            for sample in self.samples(self._rows(path, format), path):
+                empty = False
                 yield sample
-            if not found:
+            if empty:
                 raise InputError(path, expected=f"samples in the format {format}", got="none")
 
     def _reading(self) -> list[Any]:

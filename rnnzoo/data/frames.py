@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import datasets
 
-from rnnzoo.data.base import ZooData
-from rnnzoo.data.numbers import NumberColumns
+from rnnzoo.data.base import FileFormat, ZooData
+from rnnzoo.data.numbers import NumberColumns, sequence_id
 from rnnzoo.data.readers import Row
 from rnnzoo.data.row_counters import RowSource
 from rnnzoo.data.sources import fingerprint
@@ -31,7 +33,9 @@ class FrameData(ZooData):
             columns that only count the rows (of a file, or of each sequence).
         targets: the columns to predict as numbers; None classifies by the column ``label``.
         rename_labels: labels of the data → labels to use, for misspellings and for merging classes.
-        sequence: the column whose value tells sequences apart; rows of a sequence stand together.
+        sequence: the column whose value tells sequences apart. Rows with the same value are one sequence, in the order
+            in which they come, also where rows of others stand between them or they go on in a further file of the
+            split; a note says so.
         normalise_sequences: bring each sequence to mean 0 and deviation 1 by itself, before the normalisation that is
             measured on the training part; for people or devices that differ by an offset.
         deltas: for each number k of frames, add the slopes of all features over k frames to both sides.
@@ -82,24 +86,68 @@ class FrameData(ZooData):
         return self.numbers.features or [], self.numbers.left_out
 
     def samples(self, rows: Iterable[tuple[str, Row]], file: str) -> Iterator[Sample]:
-        """Yield ``{"name", "frames", "labels"}``, a sequence each."""
-        name = Path(file).name
-        frames: list[list[float]] = []
-        labels: list[str | list[float]] = []
-        current: Any = None
-        for where, row in rows:
-            if self.sequence is not None:
-                if self.sequence not in row:
-                    raise InputError(where, expected=f"a column among {', '.join(row)}", got=repr(self.sequence))
-                if frames and row[self.sequence] != current:
-                    yield {"name": f"{name} {current}", "frames": frames, "labels": labels}
-                    frames, labels = [], []
-                current = row[self.sequence]
-            inputs, answer = self.numbers.split(row, where)
-            frames.append(inputs)
-            labels.append(answer)
-        if frames:
-            yield {"name": name if current is None else f"{name} {current}", "frames": frames, "labels": labels}
+        """Yield ``{"name", "frames", "labels"}``, a sequence each, in the order in which they begin."""
+        if self.sequence is None:
+            frames, labels = [], []
+            for where, row in rows:
+                inputs, answer = self.numbers.split(row, where)
+                frames.append(inputs)
+                labels.append(answer)
+            if frames:
+                yield {"name": Path(file).name, "frames": frames, "labels": labels}
+        else:
+            yield from self._grouped([(file, rows)])
+
+    def _generate(self, files: Sequence[FileFormat]) -> Iterator[Sample]:
+        if self.sequence is None or len(files) == 1:
+            yield from super()._generate(files)
+        else:
+            yield from self._grouped((path, self._rows(path, format)) for path, format in files)
+
+    def _grouped(self, files: Iterable[tuple[str, Iterable[tuple[str, Row]]]]) -> Iterator[Sample]:
+        """Yield the sequences of files, each with its id, its files, and the number of runs that its rows came in."""
+        assert self.sequence is not None
+        sequences: dict[str, dict[str, Any]] = {}
+        for file, rows in files:
+            last = None
+            for where, row in rows:
+                name = sequence_id(row, self.sequence, where)
+                inputs, answer = self.numbers.split(row, where)
+                new = {"frames": array("d"), "labels": [], "sequence": name, "files": [], "runs": 0}
+                sample = sequences.setdefault(name, new)
+                if name != last:
+                    sample["runs"] += 1
+                    if Path(file).name not in sample["files"]:
+                        sample["files"].append(Path(file).name)
+                last = name
+                sample["frames"].extend(inputs)
+                sample["labels"].append(sys.intern(answer) if isinstance(answer, str) else answer)
+            if last is None:
+                raise InputError(file, expected="frames", got="none")
+        width = len(self.numbers.features or ())
+        for name, sample in sequences.items():
+            numbers = sample["frames"]
+            frames = [numbers[start : start + width].tolist() for start in range(0, len(numbers), width)]
+            yield {"name": f"{sample['files'][0]} {name}", **sample, "frames": frames}
+
+    def accept(self, splits: dict[str, datasets.Dataset], notes: list[str]) -> dict[str, datasets.Dataset]:
+        """Say which sequences were put together of rows that did not stand together, and which are in two splits."""
+        splits = super().accept(splits, notes)
+        if self.sequence is None or not all("runs" in table.column_names for table in splits.values()):
+            return splits
+        seen: dict[str, str] = {}
+        repeated: dict[tuple[str, str], list[str]] = {}
+        for split, table in splits.items():
+            columns = [table[name][:] for name in ("sequence", "files", "runs")]
+            notes += grouping_notes(split, self.sequence, list(zip(*columns, strict=True)))
+            for name in columns[0]:
+                if seen.setdefault(name, split) != split:
+                    repeated.setdefault((seen[name], split), []).append(name)
+        notes += [
+            f"{len(names):,} ids of column {self.sequence!r} are in both {first} and {second}: {some(names)}"
+            for (first, second), names in repeated.items()
+        ]
+        return {split: table.remove_columns(["sequence", "files", "runs"]) for split, table in splits.items()}
 
     def learn_processor(self, train: datasets.Dataset) -> FrameProcessor:
         """Measure the inputs of the training part and collect its labels."""
@@ -136,6 +184,42 @@ class FrameData(ZooData):
 
     def _reading(self) -> list[Any]:
         return [*super()._reading(), *self.numbers.settings(), self.sequence]
+
+
+def grouping_notes(split: str, column: str, sequences: Sequence[tuple[str, list[str], int]]) -> list[str]:
+    """Return a sentence for each list of files whose rows had to be grouped.
+
+    Args:
+        split: what the sequences are of.
+        column: the column that tells them apart.
+        sequences: id, files and number of runs of each.
+    """
+    notes = []
+    interleaved: dict[str, list[str]] = {}
+    for name, files, runs in sequences:
+        if runs > len(files):
+            interleaved.setdefault(some(files), []).append(name)
+    for listed, names in interleaved.items():
+        notes.append(
+            f"{split}: rows of {len(names):,} sequences of column {column!r} were interleaved in {listed} and were "
+            f"grouped: {some(names)}"
+        )
+    joined = [name for name, files, _ in sequences if len(files) > 1]
+    if joined:
+        notes.append(
+            f"{split}: {len(joined):,} ids of column {column!r} come back in further files and were joined to one "
+            f"sequence each: {some(joined)} (where these are different sequences, give them different ids)"
+        )
+    return notes
+
+
+def some(names: Sequence[str], most: int = 5) -> str:
+    """Return names for a sentence; of many, the first.
+
+    >>> some(["a", "b", "c"], most=2)
+    'a, b, …'
+    """
+    return ", ".join([*names[:most], *(["…"] if len(names) > most else [])])
 
 
 def cut_windows(rows: dict[str, list[Any]], size: int, stride: int) -> dict[str, list[Any]]:

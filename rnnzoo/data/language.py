@@ -12,7 +12,8 @@ import datasets
 from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader
 
-from rnnzoo.data.base import DataDescription, Place, ZooData
+from rnnzoo.data.base import FileFormat, ZooData
+from rnnzoo.data.description import DataDescription
 from rnnzoo.data.lanes import LaneSampler, TokenStream
 from rnnzoo.data.readers import Row, decode_lines, open_bytes
 from rnnzoo.data.sources import SPLITS, fingerprint
@@ -195,12 +196,12 @@ class LanguageData(ZooData):
         )
         return self._batches(stream, sampler)
 
-    def _build(self, places: list[Place], key: str) -> datasets.Dataset:
-        self._read_format = places[0][1]
-        return super()._build(places, key)
+    def _build(self, files: Sequence[FileFormat], key: str) -> datasets.Dataset:
+        self._read_format = files[0][1]
+        return super()._build(files, key)
 
-    def _generate(self, places: list[Place]) -> Iterator[Sample]:
-        for path, format in places:
+    def _generate(self, files: Sequence[FileFormat]) -> Iterator[Sample]:
+        for path, format in files:
             if format == "text":
                 yield from self._texts(path)
             else:

@@ -120,6 +120,24 @@ class NumberColumns:
         return float(value)
 
 
+def sequence_id(row: Row, column: str, where: str) -> str:
+    """Return the id of the sequence that a row belongs to.
+
+    Raises:
+        InputError: if there is none.
+    """
+    if column not in row:
+        raise InputError(
+            where, expected=f"a column among {', '.join(row)}", got=repr(column), fix=did_you_mean(column, row)
+        )
+    value = row[column]
+    if value is None or value != value or not str(value).strip():  # NaN
+        raise InputError(
+            f"{where}, column {column!r}", expected="the id of a sequence", got="none", fix="fill or drop such rows"
+        )
+    return str(value)
+
+
 def listed(names: Iterable[str]) -> str:
     """Return the names of columns for a sentence."""
     return ", ".join(map(repr, names))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from rnnzoo.data.conll import split_words
 from rnnzoo.data.images import image_sample
+from rnnzoo.data.numbers import sequence_id
 from rnnzoo.data.readers import Row, decode_lines, read_delimited, read_jsonl
 from rnnzoo.errors import InputError, did_you_mean, unknown_name
 
@@ -31,7 +33,7 @@ def read_samples(
     features: Sequence[str] | None = None,
     where: str,
 ) -> Iterator[Row]:
-    """Yield raw samples for a processor of `kind`; nothing but the sample at hand is kept.
+    """Yield raw samples for a processor of `kind`; but for a table of frames, only the current sample is in memory.
 
     - Text: a line is a sample; a tagger's words are split at ASCII blanks, the numbers of a vector at blanks or
       commas. An empty line is an empty sample, so that answers and lines keep step; a translator refuses it. For
@@ -39,7 +41,9 @@ def read_samples(
       an array of regions.
     - JSONL: a key holds the text, the words, the frames, the vector, the path of an image, or regions.
     - CSV: a column holds the text (or the words, between blanks); for numbers, the columns are the features and a row
-      is a vector or a frame. The table is one sequence of frames, or with `column` one for each run of its values.
+      is a vector or a frame. The table is one sequence of frames, or with `column` one for each of its values: rows of
+      one value are put together wherever they stand, so that all are read before the first sequence is yielded; such
+      a sample has its value as ``sequence``.
 
     Args:
         lines: the stream.
@@ -130,34 +134,35 @@ def from_value(value: Any, kind: str) -> Row:
 
 
 def from_table(rows: Iterable[tuple[str, Row]], kind: str, features: list[str], sequence: str | None) -> Iterator[Row]:
-    """Yield the rows of a table of numbers as vectors, or as sequences of frames."""
-    frames: list[list[float]] = []
-    current: str | None = None
-    for place, row in rows:
-        if sequence is not None:
-            if sequence not in row:
-                fix = did_you_mean(sequence, row)
-                raise InputError(place, expected=f"{sequence!r} among {', '.join(row)}", got="none", fix=fix)
-            if frames and row[sequence] != current:
-                yield {"frames": frames, "name": f"sequence {current}"}
-                frames = []
-            current = row[sequence]
-        numbers = []
-        for name in features:
-            if name not in row:
-                raise InputError(
-                    place,
-                    expected=f"the columns {', '.join(features)}",
-                    got=f"no {name!r} among {', '.join(row)}",
-                    fix=did_you_mean(name, row),
-                )
-            try:
-                numbers.append(float(row[name]))
-            except ValueError as error:
-                raise InputError(f"{place}, column {name!r}", expected="a number", got=repr(row[name])) from error
+    """Yield the rows of a table of numbers as vectors, or as sequences of frames in the order in which they begin."""
+    sequences: dict[str | None, array[float]] = {}
+    for where, row in rows:
+        name = None if sequence is None else sequence_id(row, sequence, where)
+        numbers = [number_in(row, feature, features, where) for feature in features]
         if kind == "vectors":
-            yield {"vector": numbers, "name": place}
+            yield {"vector": numbers, "name": where}
         else:
-            frames.append(numbers)
-    if frames:
-        yield {"frames": frames, "name": "table" if current is None else f"sequence {current}"}
+            sequences.setdefault(name, array("d")).extend(numbers)
+    for name, values in sequences.items():
+        frames = [values[start : start + len(features)].tolist() for start in range(0, len(values), len(features))]
+        title = {"name": "table"} if name is None else {"name": f"sequence {name}", "sequence": name}
+        yield {"frames": frames, **title}
+
+
+def number_in(row: Row, feature: str, features: Sequence[str], where: str) -> float:
+    """Return an input of a row of a table.
+
+    Raises:
+        InputError: if there is none, or it is no number.
+    """
+    if feature not in row:
+        raise InputError(
+            where,
+            expected=f"the columns {', '.join(features)}",
+            got=f"no {feature!r} among {', '.join(row)}",
+            fix=did_you_mean(feature, row),
+        )
+    try:
+        return float(row[feature])
+    except ValueError as error:
+        raise InputError(f"{where}, column {feature!r}", expected="a number", got=repr(row[feature])) from error

@@ -45,9 +45,9 @@ def test_frames_in_text_are_sequences_between_empty_lines():
 
 
 def test_a_column_of_csv_tells_sequences_of_frames_apart():
-    table = "a,video\n1,x\n2,x\n3,y\n"
-    found = samples(table, "frames", "csv", features=["a"], column="video")
-    assert found == [{"frames": [[1.0], [2.0]]}, {"frames": [[3.0]]}]
+    for table in ("a,video\n1,x\n2,x\n3,y\n", "a,video\n1,x\n3,y\n2,x\n"):
+        found = samples(table, "frames", "csv", features=["a"], column="video")
+        assert found == [{"frames": [[1.0], [2.0]], "sequence": "x"}, {"frames": [[3.0]], "sequence": "y"}]
     assert "did you mean 'video'?" in complaint(table, "frames", "csv", features=["a"], column="vido")
     assert "--column" in complaint(table, "vectors", "csv", features=["a"], column="video")
 
