@@ -11,22 +11,34 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from rnnzoo.cells import CELLS
+from rnnzoo.documents import read_json
 from rnnzoo.errors import InputError
+from rnnzoo.limits import check_limit
 from rnnzoo.models import MODELS
-from rnnzoo.models.base import ZooModel
+from rnnzoo.models.base import HOW_TRAINED, ZooModel
 from rnnzoo.models.transfer import NOT_THERE, WarmStart, other_vocabulary, recurrent_layers, start
+from rnnzoo.processors.base import Processor, load_processor
+from rnnzoo.schema import check_arguments, check_value, type_hints
 from rnnzoo.version import __version__
+from rnnzoo.weights import check_tensors, no_larger_than, read_header, read_weights
 
 FORMAT = 1
 CONFIG, PROCESSOR, WEIGHTS = "config.json", "processor.json", "model.safetensors"
+CONFIG_TYPES: dict[str, Any] = {  # key of config.json → type
+    "model": str,
+    "arguments": dict[str, Any],
+    "own_cells": dict[str, str] | None,
+    "sha256": dict[str, str],
+}
 REASONS_NAMED = 3  # why nothing of a model fits
 
 
@@ -57,6 +69,7 @@ def save(model: ZooModel, folder: str | Path, *, facts: dict[str, Any] | None = 
         }
         save_file(weights, draft / WEIGHTS, metadata={"format": "pt"})
         (draft / PROCESSOR).write_text(json.dumps(processor, ensure_ascii=False), encoding="utf-8")
+        shutil.copymode(draft / PROCESSOR, draft / WEIGHTS)  # safetensors makes files that only their owner can read
         config = {
             "format": FORMAT,
             "rnnzoo": __version__,
@@ -82,8 +95,12 @@ def save(model: ZooModel, folder: str | Path, *, facts: dict[str, Any] | None = 
 def load(path: str | Path) -> ZooModel:
     """Load a model from its folder, or from the run folder that holds it, ready to answer raw input.
 
+    The folder may be from anywhere: it runs no code, and what it describes is compared with its weights before memory
+    is taken for it.
+
     Raises:
-        InputError: if a file is missing, cut short or changed, or was written by a newer version.
+        InputError: if a file is missing, cut short or changed, was written by a newer version, or holds what no saved
+            model does.
     """
     folder = model_folder(path)
     config = read_config(folder)
@@ -92,39 +109,73 @@ def load(path: str | Path) -> ZooModel:
             raise InputError(
                 str(folder / name), expected="a file of the model folder", got="nothing", fix="copy the folder again"
             )
+    header = read_header(folder / WEIGHTS)
     if sha256(folder / WEIGHTS) != config["sha256"].get(WEIGHTS):
         raise changed(folder / WEIGHTS)
+    check_limit("PROCESSOR_BYTES", str(folder / PROCESSOR), (folder / PROCESSOR).stat().st_size)
     intact = sha256(folder / PROCESSOR) == config["sha256"].get(PROCESSOR)
     try:
-        model = build(folder, config)
-    except Exception as error:
+        processor = read_processor(folder)
+    except InputError as error:
         if intact:
             raise
         raise changed(folder / PROCESSOR) from error
-    try:
-        weights = load_file(folder / WEIGHTS)
-        weights |= {name: weights[first] for name, first in first_names(model).items() if first in weights}
-        check_vocabulary(folder, model, weights)
-        if not intact:
-            raise changed(folder / PROCESSOR)
-        model.load_state_dict(weights)
-    except (RuntimeError, SafetensorError) as error:
-        raise InputError(
-            str(folder / WEIGHTS), expected=f"the weights of this {config['model']}", got=str(error).splitlines()[-1]
-        ) from error
+    draft = build_draft(folder, config, processor, header)
+    check_vocabulary(folder, draft, header)
+    if not intact:
+        raise changed(folder / PROCESSOR)
+    saved = first_names(draft)
+    wanted = {name: value for name, value in draft.state_dict().items() if saved[name] == name}
+    check_tensors(folder / WEIGHTS, wanted, header, config["model"])
+    weights = read_weights(folder / WEIGHTS)
+    model = build(folder, config, processor)
+    model.load_state_dict(weights | {name: weights[first] for name, first in saved.items()})
     return model.eval()
 
 
-def build(folder: Path, config: dict[str, Any]) -> ZooModel:
-    """Return the model that a folder describes, without its weights.
+def read_processor(folder: Path) -> Processor:
+    """Return the processor of a folder.
+
+    Raises:
+        InputError: if it is none.
+    """
+    path = folder / PROCESSOR
+    values = read_json(path, size="PROCESSOR_BYTES", values="PROCESSOR_VALUES")
+    if not isinstance(values, dict):
+        raise InputError(str(path), expected="JSON that rnnzoo wrote", got=type(values).__name__)
+    with naming(path, "a processor that rnnzoo wrote"):
+        return load_processor(values)
+
+
+def build_draft(
+    folder: Path, config: dict[str, Any], processor: Processor, header: Mapping[str, torch.Tensor]
+) -> ZooModel:
+    """Return the model that a folder describes without memory for its weights, if its code allows it.
+
+    Raises:
+        InputError: as `build` does, or if the model is far larger than the weights of the `header`.
+    """
+    try:
+        with no_larger_than(header, str(folder / CONFIG)), torch.device("meta"):
+            return build(folder, config, processor)
+    except InputError:
+        if not config.get("own_cells"):
+            raise
+    with no_larger_than(header, str(folder / CONFIG)):  # the cells of users may ask for numbers when they are made
+        return build(folder, config, processor)
+
+
+def build(folder: Path, config: dict[str, Any], processor: Processor) -> ZooModel:
+    """Return the model that a folder describes, with new weights.
 
     Raises:
         InputError: if there is no such model, it does not take these arguments, or a cell of it is not registered:
             loading runs no code that nobody named.
     """
+    path = folder / CONFIG
     if config["model"] not in MODELS:
         raise InputError(
-            str(folder / CONFIG),
+            str(path),
             expected=f"a model among {', '.join(MODELS)}",
             got=repr(config["model"]),
             fix="import the module that registers it, or update rnnzoo",
@@ -133,13 +184,29 @@ def build(folder: Path, config: dict[str, Any]) -> ZooModel:
     for name in [*own, *cells_in(config["arguments"])]:
         if name not in CELLS:
             raise unknown_cell(folder, name, own.get(name))
-    processor = json.loads((folder / PROCESSOR).read_text(encoding="utf-8"))
+    kind = MODELS[config["model"]]
+    with naming(path, f"arguments of {config['model']}"):
+        hints = {name: hint for name, hint in type_hints(kind).items() if name not in HOW_TRAINED}
+        check_arguments(config["arguments"], hints, "arguments", config["model"])
+        kind.check_stored(config["arguments"])
+        model: ZooModel = kind(processor=processor, **config["arguments"])
+        return model
+
+
+@contextmanager
+def naming(path: Path, expected: str) -> Iterator[None]:
+    """Turn whatever a file of a model folder causes into an `InputError` that names it.
+
+    Raises:
+        InputError: for any exception.
+    """
     try:
-        return MODELS[config["model"]](processor=processor, **config["arguments"])
-    except TypeError as error:
-        raise InputError(
-            str(folder / CONFIG), expected=f"arguments of {config['model']}", got=str(error), fix="update rnnzoo"
-        ) from error
+        yield
+    except InputError as error:
+        raise error if str(path.parent) in str(error) else InputError.from_text(f"{path}: {error}") from error
+    except Exception as error:  # a wrong value may come far before it is noticed
+        reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+        raise InputError(str(path), expected=expected, got=reason[:200], fix="copy the folder again") from error
 
 
 def own_cells(model: ZooModel) -> dict[str, str]:
@@ -271,22 +338,23 @@ def model_folder(path: str | Path) -> Path:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Read and check ``config.json``."""
-    try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        version = int(config["format"])
-        complete = all(key in config for key in ("model", "arguments", "sha256"))
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            str(folder / CONFIG), expected="JSON that rnnzoo wrote", got=f"{error}", fix="copy the folder again"
-        ) from error
-    if version > FORMAT or not complete:
-        raise InputError(
-            str(folder / CONFIG),
-            expected=f"a model folder of format {FORMAT} or older",
-            got=f"format {version}" + ("" if complete else " with keys missing"),
-            fix="update rnnzoo" if version > FORMAT else "copy the folder again",
-        )
+    """Read and check ``config.json``.
+
+    Raises:
+        InputError: if it is none, or of a newer format.
+    """
+    path = folder / CONFIG
+    config = read_json(path, size="CONFIG_BYTES", values="CONFIG_VALUES")
+    if not isinstance(config, dict) or type(config.get("format")) is not int:
+        expected = "JSON that rnnzoo wrote, with an integer under 'format'"
+        raise InputError(str(path), expected=expected, got=repr(config)[:80], fix="copy the folder again")
+    if config["format"] > FORMAT:
+        expected = f"a model folder of format {FORMAT} or older"
+        raise InputError(str(path), expected=expected, got=f"format {config['format']}", fix="update rnnzoo")
+    for key, hint in CONFIG_TYPES.items():
+        if key not in config and key != "own_cells":
+            raise InputError(str(path), expected=f"the key {key!r}", got="none", fix="copy the folder again")
+        check_value(config.get(key), hint, f"{path}: {key}")
     return config
 
 

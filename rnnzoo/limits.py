@@ -32,9 +32,11 @@ class Limit:
 
 LIMITS: dict[str, Limit] = {
     "LINE_BYTES": Limit(64 * MIB, "bytes", "a line of a text file, uncompressed"),
-    "FILE_BYTES": Limit(512 * MIB, "bytes", "a file or member of an archive that is read as a whole, uncompressed"),
+    "FILE_BYTES": Limit(256 * MIB, "bytes", "a file or member of an archive that is read as a whole, uncompressed"),
     "PIXELS": Limit(50_000_000, "pixels", "an image that is decoded"),
-    "IMAGE_SIZE": Limit(2048, "pixels a side", "the square that a model takes images in"),
+    "IMAGE_SIZE": Limit(1024, "pixels a side", "the square that a model takes images in"),
+    "JSON_VALUES": Limit(20_000_000, "values", "JSON among data"),
+    "CONFIG_DEPTH": Limit(100, "levels", "a YAML file"),
     "CONFIG_BYTES": Limit(16 * MIB, "bytes", "a YAML file, or the config.json of a model"),
     "CONFIG_VALUES": Limit(200_000, "values", "a YAML file whose aliases are written out, or a config.json"),
     "PROCESSOR_BYTES": Limit(256 * MIB, "bytes", "the processor.json of a model"),

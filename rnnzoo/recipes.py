@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from rnnzoo.documents import parse_yaml, read_whole
 from rnnzoo.errors import InputError, unknown_name
 
 
@@ -89,15 +88,7 @@ def read_recipe(path: str | Path) -> Mapping[str, Any]:
     Raises:
         InputError: if it cannot be read or is not a mapping; malformed YAML with its line.
     """
-    try:
-        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(str(path), expected="a YAML file that can be read", got=reason) from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}, line {mark.line + 1}" if mark is not None else str(path)
-        raise InputError(where, expected="YAML", got=str(getattr(error, "problem", None) or error)) from error
+    tree = parse_yaml(read_whole(Path(path), "CONFIG_BYTES"), str(path))
     if not isinstance(tree, Mapping):
         raise InputError(str(path), expected="keys with values", got=type(tree).__name__)
     return tree

@@ -10,7 +10,19 @@ import pytest
 import rnnzoo
 
 ROOT = Path(rnnzoo.__file__).parent
-GROUND = {"version", "errors", "limits", "imports", "registry", "state", "lengths", "batches", "memory"}
+GROUND = {
+    "version",
+    "errors",
+    "limits",
+    "documents",
+    "schema",
+    "imports",
+    "registry",
+    "state",
+    "lengths",
+    "batches",
+    "memory",
+}
 PARTS = {"cells", "backends", "layers", "decoding", "text", "processors", "metrics"}  # what models are made of: no data
 ALLOWED: dict[str, set[str]] = {  # room → the other rooms that it may import
     "cells": GROUND,
@@ -23,7 +35,8 @@ ALLOWED: dict[str, set[str]] = {  # room → the other rooms that it may import
     "metrics": GROUND | {"text"},  # the rules of tag spans are text's
     "models": GROUND | PARTS | {"plots"},  # a model draws what it attended to
     "callbacks": GROUND | PARTS | {"models"},
-    "bundle": GROUND | PARTS | {"models"},
+    "weights": GROUND,
+    "bundle": GROUND | PARTS | {"models", "weights"},
     "bench": GROUND | PARTS | {"models"},
     "testing": GROUND | {"cells", "backends", "layers"},
     "report": GROUND,

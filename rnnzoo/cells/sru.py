@@ -38,7 +38,7 @@ class SRUCell(LinearCell):
     ) -> None:
         super().__init__(input_size=input_size, hidden_size=hidden_size)
         blocks = 3 if input_size == hidden_size else 4
-        self.highway_scale = (1 + 2 * torch.tensor(highway_bias).exp().item()) ** 0.5  # α
+        self.highway_scale = (1 + 2 * torch.tensor(highway_bias, device="cpu").exp().item()) ** 0.5  # α
         self.input_weight = nn.Parameter(torch.empty(blocks * hidden_size, input_size))
         self.bias = nn.Parameter(torch.empty(2 * hidden_size))
         bound = (3 / input_size) ** 0.5

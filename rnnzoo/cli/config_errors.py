@@ -18,6 +18,7 @@ from rnnzoo.errors import InputError, did_you_mean, unknown_name
 from rnnzoo.models import MODELS
 from rnnzoo.recipes import read_recipe
 from rnnzoo.registry import Registry
+from rnnzoo.schema import type_hints
 
 TOP_LEVEL = ("seed_everything", "imports", "trainer", "model", "data")
 SECTIONS: dict[str, Registry] = {"model": MODELS, "data": DATA_MODULES}
@@ -117,24 +118,6 @@ def parameters(kind: Any) -> dict[str, Any] | None:
     if not isinstance(kind, type) or kind.__module__ == "builtins":
         return None
     return {name: dataclass_in(hint) for name, hint in type_hints(kind).items()}
-
-
-def type_hints(kind: type) -> dict[str, Any]:
-    """Return the arguments of a class with the type hint of each; an argument without one has None."""
-    found: dict[str, Any] = {}
-    for base in kind.__mro__:  # a constructor that hands **arguments on takes those of the next class too
-        if "__init__" not in vars(base):
-            continue
-        constructor: Any = vars(base)["__init__"]
-        hints = typing.get_type_hints(constructor)
-        signature = inspect.signature(constructor).parameters.values()
-        handed_on = [parameter for parameter in signature if parameter.kind is inspect.Parameter.VAR_KEYWORD]
-        for parameter in signature:
-            if parameter not in handed_on and parameter.name not in ("self", "processor"):
-                found.setdefault(parameter.name, hints.get(parameter.name))
-        if not handed_on:
-            break
-    return found
 
 
 def dataclass_in(hint: Any) -> type | None:

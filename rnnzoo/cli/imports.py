@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import yaml
-
+from rnnzoo.documents import parse_yaml
 from rnnzoo.errors import InputError
 from rnnzoo.imports import import_code
 from rnnzoo.recipes import read_recipe
@@ -23,7 +22,7 @@ def import_named(args: list[str]) -> None:
         if key == "--config":
             where, found = value, read_recipe(value).get("imports")
         elif key in ("--imports", "--imports+"):
-            where, found = "command line", yaml.safe_load(value)
+            where, found = "command line", parse_yaml(value, "command line")
             found = [found] if key.endswith("+") and isinstance(found, str) else found
         else:
             continue

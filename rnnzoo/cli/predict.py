@@ -125,6 +125,6 @@ def format_by_name(source: str) -> str:
 
 def read_source(source: str) -> Iterable[bytes]:
     """Return the lines of a file, which may be compressed, or of standard input."""
-    from rnnzoo.data.readers import open_bytes
+    from rnnzoo.data.readers import bounded_lines, open_bytes
 
-    return sys.stdin.buffer if source == "-" else open_bytes(Path(source))
+    return bounded_lines(sys.stdin.buffer, "standard input") if source == "-" else open_bytes(Path(source))

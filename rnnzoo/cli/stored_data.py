@@ -13,10 +13,10 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-from rnnzoo.cli.config_errors import type_hints
 from rnnzoo.data import DATA_MODULES
 from rnnzoo.data.base import ZooData
 from rnnzoo.errors import InputError
+from rnnzoo.schema import members, type_hints
 
 KEYS = {"class_path", "init_args"}
 PLAIN = (str, int, float, bool, type(None))
@@ -82,15 +82,6 @@ def check_arguments(kind: type, arguments: Any, where: str) -> None:
             check_arguments(options, value, f"{where}.{name}")
         elif not is_plain(hints[name]):
             raise InputError(f"{where}.{name}", expected="a value that names no code", got=repr(value)[:200])
-
-
-def members(hint: Any) -> tuple[Any, ...]:
-    """Return the types of a union, or the one type that a hint is.
-
-    >>> members(int | None)
-    (<class 'int'>, <class 'NoneType'>)
-    """
-    return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
 
 
 def is_plain(hint: Any) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +10,9 @@ from typing import Any
 
 from rnnzoo.data.readers import Row, decode_lines, open_bytes
 from rnnzoo.data.sources import file_rows, find_named, format_of, split_of
+from rnnzoo.documents import parse_json
 from rnnzoo.errors import InputError, unknown_name
+from rnnzoo.limits import check_limit
 
 TABLES = ("csv", "tsv", "jsonl", "parquet")
 FORMATS = (*TABLES, "flickr", "karpathy")
@@ -188,12 +189,15 @@ def flickr(lines: Iterable[tuple[int, str]], where: str) -> Iterator[Captioned]:
 
 def karpathy(path: Path) -> Iterator[Captioned]:
     """Yield the images of JSON as Karpathy's splits have it: ``images[].filename / split / sentences[].raw``."""
-    try:
-        images = json.loads(b"".join(open_bytes(path)))["images"]
-    except InputError:
-        raise
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(str(path), expected="JSON with the key 'images'", got=f"{error}") from error
+    parts, size = [], 0
+    for line in open_bytes(path):
+        parts.append(line)
+        size += len(line)
+        check_limit("FILE_BYTES", str(path), size)
+    tree = parse_json(b"".join(parts), str(path), expected="JSON with the key 'images'")
+    images = tree.get("images") if isinstance(tree, dict) else None
+    if not isinstance(images, list):
+        raise InputError(str(path), expected="JSON with the key 'images' and a list under it", got=repr(tree)[:80])
     for place, image in enumerate(images):
         where = f"{path}, image {place}"
         try:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import codecs
 import csv
 import gzip
-import json
 import lzma
 import sys
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from rnnzoo.data.conll import BLANKS, read_conll, read_conllu
+from rnnzoo.documents import parse_json
 from rnnzoo.errors import InputError, unknown_name
+from rnnzoo.limits import limit, over_limit
 
 Row = dict[str, Any]
 COMPRESSIONS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
@@ -31,10 +32,25 @@ def open_bytes(path: Path) -> Iterator[bytes]:
     opener = COMPRESSIONS.get(path.suffix, open)
     try:
         with opener(path, "rb") as file:
-            yield from file
+            yield from bounded_lines(file, str(path))
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(str(path), expected="a file that can be read", got=reason) from error
+
+
+def bounded_lines(file: IO[bytes], where: str) -> Iterator[bytes]:
+    """Yield the lines of an open file; of one that unpacks to a line without end, no more than the limit is read.
+
+    Raises:
+        InputError: for a line above the limit, with its number.
+    """
+    most = limit("LINE_BYTES")
+    number = 0
+    while line := file.readline(most + 1):
+        number += 1
+        if len(line) > most:
+            raise over_limit("LINE_BYTES", f"{where}, line {number}", "more")
+        yield line
 
 
 def decode_lines(lines: Iterable[bytes], where: str, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
@@ -151,10 +167,7 @@ def read_jsonl(lines: Iterable[tuple[int, str]], where: str, names: Sequence[str
         if not line.strip():
             continue
         place = f"{where}, line {number}"
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise InputError(place, expected="a JSON object", got=str(error)) from error
+        row = parse_json(line, place, expected="a JSON object")
         if not isinstance(row, dict):
             raise InputError(place, expected="a JSON object", got=type(row).__name__)
         yield place, row

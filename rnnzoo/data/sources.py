@@ -263,7 +263,7 @@ def load_hub(hub: str, config: str | None, revision: str | None) -> dict[str, da
     """
     os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "20")
     try:
-        loaded = datasets.load_dataset(hub, config, revision=revision)
+        loaded = datasets.load_dataset(hub, config, revision=revision, trust_remote_code=False)
     except Exception as error:  # the Hub client raises many kinds, all with the reason in the first line
         raise InputError(
             f"data.hub {hub}",

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rnnzoo.errors import InputError, unknown_name
+from rnnzoo.limits import check_limit
 
 METHODS = ("beam", "greedy", "sample")
 LENGTH_PENALTIES = ("gnmt", "mean", "none", "power")
@@ -72,6 +73,8 @@ class SearchOptions:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise InputError(f"search.{name}", expected=f"an integer of at least {least}", got=repr(value))
+        for name in ("beam_size", "n_best"):
+            check_limit("BEAM_SIZE", f"search.{name}", getattr(self, name))
         for name in ("alpha", "coverage_penalty"):
             check_number(name, getattr(self, name), "a number of at least 0", lambda value: 0 <= value < math.inf)
         check_number(

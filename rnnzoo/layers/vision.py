@@ -16,6 +16,18 @@ from torch import Tensor, nn
 from rnnzoo.errors import InputError
 
 SMALL_CNN = "small_cnn"
+# Types of `transformers` whose configuration names no other model, file or code.
+VISION_MODELS = """
+beit bit clip clip_vision_model convnext convnextv2 cvt data2vec-vision deit dinov2 dinov2_with_registers
+dinov3_convnext dinov3_vit efficientnet focalnet hiera ijepa levit mobilenet_v1 mobilenet_v2 mobilevit mobilevitv2
+poolformer pvt pvt_v2 regnet resnet siglip siglip2 siglip2_vision_model siglip_vision_model swiftformer swin swinv2
+vit vit_mae vit_msn
+""".split()  # noqa: SIM905
+UNSAFE = (  # keys of a configuration that name code, other models or ways of loading
+    *("auto_map", "custom_pipelines", "trust_remote_code", "quantization_config", "attn_implementation", "backbone"),
+    *("backbone_config", "backbone_kwargs", "use_pretrained_backbone", "use_timm_backbone", "name_or_path"),
+)
+LARGEST = 1_000_000  # number in a configuration
 BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
 
 
@@ -209,7 +221,8 @@ def is_square(count: int) -> bool:
 def load_network(name: str, config: Mapping[str, Any] | None) -> tuple[nn.Module, dict[str, Any]]:
     """Return a vision model of `transformers` with what its configuration says, as JSON values.
 
-    Of a model of images and texts (CLIP, SigLIP), the part for images is taken.
+    Of a model of images and texts (CLIP, SigLIP), the part for images is taken. Code that a folder or a repository
+    holds is never run.
 
     Args:
         name: a folder, or the id of a model of the Hub.
@@ -228,21 +241,59 @@ def load_network(name: str, config: Mapping[str, Any] | None) -> tuple[nn.Module
     disable_progress_bar()
     try:
         if config is not None:
-            values = dict(config)
-            model = AutoModel.from_config(AutoConfig.for_model(values.pop("model_type"), **values))
+            values = stored_config(config)
+            kind = check_type(values.pop("model_type", None), name)
+            model = AutoModel.from_config(AutoConfig.for_model(kind, **values), trust_remote_code=False)
         else:
             if Path(name).exists() and not (Path(name) / "config.json").is_file():
                 raise OSError("no config.json in it")
-            model = AutoModel.from_pretrained(name, use_safetensors=True)
+            settings = AutoConfig.from_pretrained(name, trust_remote_code=False)
+            check_type(settings.model_type, name)
+            model = AutoModel.from_pretrained(name, config=settings, use_safetensors=True, trust_remote_code=False)
+    except InputError:
+        raise
     except Exception as error:  # the Hub client raises many kinds, all with the reason in the first line
+        reason = next(iter(str(error).strip().splitlines()), "")
         raise InputError(
             f"image encoder {name}",
             expected=f"{SMALL_CNN!r}, or a vision model of transformers with safetensors weights",
-            got=f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}",
+            got=f"{type(error).__name__}: {reason[:200]}",
             fix="check name and network",
         ) from error
     network = getattr(model, "vision_model", model)
     if "pixel_values" not in inspect.signature(network.forward).parameters:
         raise InputError(f"image encoder {name}", expected="a model that takes images", got=f"{type(model).__name__}")
     found = network.config if config is None else model.config
-    return network, json.loads(json.dumps(found.to_diff_dict() | {"model_type": found.model_type}))
+    values = json.loads(json.dumps(found.to_diff_dict() | {"model_type": found.model_type}))
+    return network, stored_config(values)
+
+
+def check_type(kind: Any, name: str) -> str:
+    """Return the type of a network of `transformers` if it is one of `VISION_MODELS`.
+
+    Raises:
+        InputError: if it is none.
+    """
+    if kind not in VISION_MODELS:
+        expected = f"a model that takes images, of a model_type among {', '.join(VISION_MODELS)}"
+        raise InputError(f"image encoder {name}", expected=expected, got=repr(kind))
+    return str(kind)
+
+
+def stored_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the configuration of a network without what could load code or files, and without names of files.
+
+    Raises:
+        InputError: for a number that no network has: `transformers` makes lists of such lengths.
+
+    >>> stored_config({"model_type": "vit", "auto_map": {"AutoModel": "model.Evil"}, "_name_or_path": "folder"})
+    {'model_type': 'vit'}
+    """
+    kept = {name: value for name, value in config.items() if not name.startswith("_") and name not in UNSAFE}
+    for name, value in kept.items():
+        if isinstance(value, Mapping):
+            kept[name] = stored_config(value)
+        for number in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(number, int | float) and not abs(number) <= LARGEST:
+                raise InputError(f"image.config.{name}", expected=f"numbers up to {LARGEST:,}", got=str(number))
+    return kept

@@ -33,6 +33,7 @@ SchedulerFactory = Callable[[Optimizer], LRScheduler]
 Built = TypeVar("Built")
 ProcessorT = TypeVar("ProcessorT", bound=Processor)
 
+HOW_TRAINED = ("optimizer", "lr_scheduler", "init_from", "freeze")  # arguments that no stored model has
 DEFAULT_GRADIENT_CLIP = 1.0  # the norm to which gradients are clipped if the Trainer says nothing
 
 
@@ -134,12 +135,25 @@ class ZooModel(LightningModule, ABC):
     @staticmethod
     def plain_arguments(arguments: Mapping[str, Any], processor: Processor) -> dict[str, Any]:
         """Return constructor arguments as JSON values: what a checkpoint and a model folder store."""
-        skipped = ("self", "__class__", "optimizer", "lr_scheduler", "init_from", "freeze")  # how it is trained
+        skipped = ("self", "__class__", *HOW_TRAINED)
         plain = {name: as_plain(value) for name, value in arguments.items() if name not in skipped}
         plain["processor"] = processor.to_json()
         if isinstance(plain.get("words"), dict):
             plain["words"]["vectors"] = None  # they are in the weights now; the file need not be there to load them
         return plain
+
+    @classmethod
+    def check_stored(cls, arguments: Mapping[str, Any]) -> None:
+        """Refuse stored arguments of the right types that `plain_arguments` never makes.
+
+        Raises:
+            InputError: if they name a file: a stored model needs none.
+        """
+        words = arguments.get("words")
+        if isinstance(words, dict) and words.get("vectors") is not None:
+            raise InputError(
+                "arguments.words.vectors", expected="null in a stored model", got=repr(words["vectors"])[:80]
+            )
 
     def definitions(self, split: str = "test") -> dict[str, str]:
         """Return the exact definition of each metric, by name."""

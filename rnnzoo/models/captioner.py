@@ -20,7 +20,7 @@ from rnnzoo.decoding.trace import Hypothesis
 from rnnzoo.decoding.visual import Reading, VisualContext
 from rnnzoo.decoding.visual_attention import GazeDecoder
 from rnnzoo.errors import InputError, check_list, check_share, unknown_name
-from rnnzoo.layers.vision import ImageEncoder
+from rnnzoo.layers.vision import SMALL_CNN, ImageEncoder
 from rnnzoo.metrics import CaptionScores, ExactMatch, MeanLoss, ZooMetric, caption_tokens
 from rnnzoo.models.base import OptimizerFactory, SchedulerFactory, ZooModel, as_processor
 from rnnzoo.models.caption_decoders import build_decoder
@@ -166,6 +166,23 @@ class Captioner(ZooModel):
             tied=tied,
             recurrent=as_options(RecurrentOptions, recurrent, "model.recurrent"),
         )
+
+    @classmethod
+    def check_stored(cls, arguments: Mapping[str, Any]) -> None:
+        """Refuse a pretrained image encoder without its configuration, which would be looked for in files.
+
+        Raises:
+            InputError: for such an encoder.
+        """
+        super().check_stored(arguments)
+        image = arguments.get("image") or {}
+        if image.get("name", SMALL_CNN) != SMALL_CNN and not image.get("config"):
+            raise InputError(
+                "arguments.image.config",
+                expected="the configuration of the image encoder, which a stored model has",
+                got="none",
+                fix="save the model again with this version of rnnzoo",
+            )
 
     def parts(self) -> dict[str, list[nn.Module]]:
         """Return token vectors, the image encoder with the projection, the decoder between, and the logits."""

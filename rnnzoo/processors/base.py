@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -12,11 +14,19 @@ import torch
 from torch import Tensor
 
 from rnnzoo.batches import Batch
-from rnnzoo.errors import InputError
+from rnnzoo.errors import InputError, unknown_name
 from rnnzoo.processors import PROCESSORS
-from rnnzoo.text.tokenizer import PAD_ID
+from rnnzoo.processors.normalisation import Normalisation
+from rnnzoo.schema import check_value, members, type_hints
+from rnnzoo.text.labels import LabelMap
+from rnnzoo.text.tokenizer import PAD_ID, Tokenizer
 
 VERSION = 2  # of what `encode` makes: part of the fingerprint of cached data
+STORED_AS: dict[Any, Any] = {  # class → its form in JSON
+    Tokenizer: str,
+    LabelMap: list[str],
+    Normalisation: dict[str, list[str] | list[float]],
+}
 Row = dict[str, Any]  # an encoded sample: lists of numbers, by name
 
 
@@ -29,6 +39,7 @@ class Processor(ABC):
     kind: ClassVar[str]
     inputs: ClassVar[tuple[str, ...]]
     answer: ClassVar[str]
+    json_types: ClassVar[dict[str, tuple[Any, ...]]] = {}  # key → types that the constructor does not say
 
     @abstractmethod
     def encode(self, sample: Mapping[str, Any]) -> Row:
@@ -62,10 +73,19 @@ def load_processor(values: Mapping[str, Any]) -> Processor:
     """Make the processor that `to_json` described.
 
     Raises:
-        InputError: if the kind is unknown or a key is missing.
+        InputError: if the kind is unknown, a key is missing, or a value is not of the type that the constructor of the
+            processor says.
     """
+    kind = values.get("kind")
+    if not isinstance(kind, str) or kind not in PROCESSORS:
+        raise unknown_name("processor.kind", kind, PROCESSORS)
+    cls = PROCESSORS[kind]
+    for name, hint in type_hints(cls).items():
+        if name in values:
+            forms = [STORED_AS.get(option, option) for option in (*members(hint), *cls.json_types.get(name, ()))]
+            check_value(values[name], functools.reduce(operator.or_, forms), f"processor.{name}")
     try:
-        return PROCESSORS[values["kind"]].from_json(values)
+        return cls.from_json(values)
     except KeyError as error:
         raise InputError("processor", expected=f"JSON with the key {error}", got=f"keys {list(values)}") from error
 

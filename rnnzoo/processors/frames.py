@@ -27,6 +27,9 @@ class FrameProcessor(NumericProcessor):
         features: names of the numbers of a raw frame; those of `inputs_scale` if left out.
         normalise_sequences: see `derive`.
         deltas: see `derive`.
+
+    Raises:
+        InputError: for a delta below 1, or if inputs and features do not agree in number.
     """
 
     kind = "frames"
@@ -47,6 +50,11 @@ class FrameProcessor(NumericProcessor):
         self.raw_features = list(features or inputs_scale.names)
         self.normalise_sequences = normalise_sequences
         self.deltas = list(deltas)
+        if any(delta < 1 for delta in self.deltas):
+            raise InputError("deltas", expected="at least 1", got=str(min(self.deltas)))
+        if len(self.raw_features) * (1 + len(self.deltas)) != len(inputs_scale.names):
+            expected = f"{len(self.raw_features)} features and as many slopes for each of {len(self.deltas)} deltas"
+            raise InputError("inputs_scale", expected=expected, got=f"{len(inputs_scale.names)} names")
 
     @property
     def features(self) -> list[str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
 import warnings
 import zipfile
@@ -22,9 +21,12 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from rnnzoo.documents import read_json
 from rnnzoo.errors import InputError, unknown_name
+from rnnzoo.limits import check_limit, limit, over_limit
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # what Pillow may decode
 ARRAY_SUFFIXES = (".npy", ".npz")
 RESIZES = ("crop", "squash")
 PREPROCESSOR = "preprocessor_config.json"
@@ -57,6 +59,7 @@ class ImageOptions:
     def __post_init__(self) -> None:
         if self.size < 1:
             raise InputError("data.image_size", expected="at least 1", got=str(self.size))
+        check_limit("IMAGE_SIZE", "data.image_size", self.size)
         if self.resize not in RESIZES:
             raise unknown_name("data.resize", self.resize, RESIZES)
         for name in ("mean", "deviation"):
@@ -87,10 +90,11 @@ def read_preprocessor(name: str) -> dict[str, Any]:
                 expected=f"a folder, or a model of the Hugging Face Hub, with {PREPROCESSOR}",
                 got=f"{type(error).__name__}: {str(error).splitlines()[0][:200]}",
             ) from error
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(str(path), expected="JSON of a vision model", got=str(error)) from error
+    if not path.is_file():
+        raise InputError(str(path), expected="JSON of a vision model", got="nothing")
+    values = read_json(path, size="CONFIG_BYTES", values="CONFIG_VALUES")
+    if not isinstance(values, dict):
+        raise InputError(str(path), expected="JSON of a vision model", got=type(values).__name__)
     found: dict[str, Any] = {}
     for key, ours in (("image_mean", "mean"), ("image_std", "deviation"), ("rescale_factor", "scale")):
         if values.get(key) is not None:
@@ -128,8 +132,10 @@ def read_image(value: Any, where: str) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata: what counts is whether the pixels can be had
-            opened = Image.open(io.BytesIO(raw))
+            opened = open_image(raw, where)
             opened.load()
+    except InputError:
+        raise
     except UnidentifiedImageError as error:
         got = "an empty file" if not raw else f"{len(raw):,} bytes of no known image format"
         raise InputError(where, expected="an image", got=got) from error
@@ -138,6 +144,29 @@ def read_image(value: Any, where: str) -> Image.Image:
             where, expected="a whole image", got=f"a broken one ({error})", fix="repair or remove the file"
         ) from error
     return as_rgb(opened, where)
+
+
+def open_image(raw: bytes, where: str) -> Image.Image:
+    """Open an image of one of `IMAGE_FORMATS`, without its pixels; a huge JPEG is set to be decoded at a lower scale.
+
+    Pillow knows more formats, some of which start other programs.
+
+    Raises:
+        InputError: if it has more pixels than the limit.
+        UnidentifiedImageError: if it is of no such format.
+    """
+    most = limit("PIXELS")
+    if Image.MAX_IMAGE_PIXELS is not None and most > Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = most  # Pillow's own limit
+    try:
+        opened = Image.open(io.BytesIO(raw), formats=IMAGE_FORMATS)
+    except Image.DecompressionBombError as error:
+        raise over_limit("PIXELS", where, "more") from error
+    share = most / max(1, opened.width * opened.height)
+    if share < 1 and opened.format in ("JPEG", "MPO") and not opened.info.get("progressive"):
+        opened.draft("RGB", (int(opened.width * share**0.5 / 2), int(opened.height * share**0.5 / 2)))
+    check_limit("PIXELS", where, opened.width * opened.height)
+    return opened
 
 
 def as_rgb(image: Image.Image, where: str) -> Image.Image:
@@ -151,7 +180,7 @@ def as_rgb(image: Image.Image, where: str) -> Image.Image:
     if image.mode == "F":
         raise InputError(where, expected="an image of 8 or 16 bits a channel", got="one of real numbers")
     if image.mode.startswith("I"):  # 16 bits a channel; Pillow would cut off all above 255
-        image = Image.fromarray((np.asarray(image, dtype=np.int64).clip(0, 65535) // 257).astype(np.uint8))
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
@@ -197,9 +226,12 @@ def read_regions(value: Any, where: str) -> np.ndarray:
     if isinstance(value, str | Path | bytes):
         raw, where = read_bytes(value, where)
         try:
+            check_members(raw, where)
             loaded = np.load(io.BytesIO(raw), allow_pickle=False)
             if not isinstance(loaded, np.ndarray):
                 loaded = loaded[loaded.files[0]]
+        except InputError:
+            raise
         except Exception as error:  # broken files raise many kinds
             raise InputError(where, expected="an array as NumPy saves it", got=str(error)) from error
     else:
@@ -217,6 +249,14 @@ def read_regions(value: Any, where: str) -> np.ndarray:
     return regions
 
 
+def check_members(raw: bytes, where: str) -> None:
+    """Refuse an ``.npz`` whose arrays are larger than the limit."""
+    if raw.startswith(b"PK"):
+        with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+            for member in archive.infolist():
+                check_limit("FILE_BYTES", f"{where}, {member.filename}", member.file_size)
+
+
 def read_bytes(value: Any, where: str) -> tuple[bytes, str]:
     """Return the bytes behind a reference, and what messages call it."""
     if isinstance(value, Mapping) and value.get("bytes") is not None:
@@ -230,10 +270,13 @@ def read_bytes(value: Any, where: str) -> tuple[bytes, str]:
     member, found, archive = str(value).partition("::")
     try:
         if not (found and member.startswith("zip://")):
+            check_limit("FILE_BYTES", str(value), os.stat(value).st_size)
             return Path(value).read_bytes(), str(value)
-        where = f"{archive}, {member[len('zip://') :]}"
-        status = os.stat(archive)
-        return open_archive(archive, status.st_mtime_ns, os.getpid()).read(member[len("zip://") :]), where
+        name = member[len("zip://") :]
+        where = f"{archive}, {name}"
+        opened = open_archive(archive, os.stat(archive).st_mtime_ns, os.getpid())
+        check_limit("FILE_BYTES", where, opened.getinfo(name).file_size)
+        return opened.read(name), where
     except KeyError as error:
         raise InputError(where, expected="a file of the archive", got="nothing") from error
     except FileNotFoundError as error:

@@ -18,12 +18,20 @@ class Normalisation:
         names: I names.
         mean: I means.
         deviation: I standard deviations; 1 for a number that never changed.
+
+    Raises:
+        InputError: if there are not as many of each, or a deviation is not above 0.
     """
 
     def __init__(self, *, names: Sequence[str], mean: Sequence[float], deviation: Sequence[float]) -> None:
         self.names = list(names)
         self.mean = [float(value) for value in mean]
         self.deviation = [float(value) for value in deviation]
+        if not len(self.names) == len(self.mean) == len(self.deviation):
+            sizes = f"{len(self.names)}, {len(self.mean)} and {len(self.deviation)}"
+            raise InputError("normalisation", expected="as many names as means and deviations", got=sizes)
+        if not all(value > 0 for value in self.deviation):
+            raise InputError("normalisation", expected="deviations above 0", got=str(min(self.deviation)))
 
     @classmethod
     def learn(cls, names: Sequence[str], tables: Iterable[Any]) -> Normalisation:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -32,6 +32,7 @@ class TranslationProcessor(Processor):
     kind = "translation"
     inputs = ("source",)
     answer = "target"
+    json_types: ClassVar = {"target": (type(None),)}  # the source's tokenizer
 
     def __init__(
         self,

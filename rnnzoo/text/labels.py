@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator
 
 from rnnzoo.batches import IGNORED, UNSEEN
+from rnnzoo.errors import InputError
 
 
 class LabelMap:
@@ -13,6 +14,9 @@ class LabelMap:
 
     Args:
         labels: the names, without repeats.
+
+    Raises:
+        InputError: if a label comes twice.
 
     >>> labels = LabelMap(["neg", "pos"])
     >>> labels.id("pos"), labels.id("mixed") == UNSEEN, len(labels)
@@ -22,6 +26,9 @@ class LabelMap:
     def __init__(self, labels: Iterable[str]) -> None:
         self.labels = list(labels)
         self._ids = {label: place for place, label in enumerate(self.labels)}
+        if len(self._ids) < len(self.labels):
+            twice = next(label for place, label in enumerate(self.labels) if self._ids[label] != place)
+            raise InputError("labels", expected="each label once", got=f"{twice!r} twice")
 
     @classmethod
     def learn(cls, labels: Iterable[str]) -> LabelMap:

@@ -17,6 +17,7 @@ import tokenizers
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 
 from rnnzoo.errors import InputError, unknown_name
+from rnnzoo.text.stored import check_tokenizer
 
 PAD, UNKNOWN = "<pad>", "<unk>"
 PAD_ID, UNKNOWN_ID = 0, 1
@@ -69,9 +70,12 @@ class Tokenizer:
     """
 
     def __init__(self, text: str) -> None:
+        check_tokenizer(text, (PAD, UNKNOWN))
         try:
             self._tokenizer = tokenizers.Tokenizer.from_str(text)
-        except Exception as error:  # the library raises plain Exception
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # the library raises plain Exception, and panics are none
             raise InputError("tokenizer", expected="JSON of the tokenizers library", got=str(error)) from error
         self.vocabulary_size = self._tokenizer.get_vocab_size()
 

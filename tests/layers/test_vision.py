@@ -217,7 +217,7 @@ def test_an_encoder_is_built_again_without_its_folder(pretrained, kind, tmp_path
 
 
 def test_a_model_of_text_is_no_image_encoder(pretrained):
-    with pytest.raises(InputError, match="expected a model that takes images, got BertModel"):
+    with pytest.raises(InputError, match=r"expected a model that takes images, .*, got 'bert'"):
         ImageEncoder(name=pretrained("bert", **SMALL, vocab_size=10), image_size=32)
 
 
