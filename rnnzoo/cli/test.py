@@ -61,6 +61,13 @@ def run(argv: list[str]) -> int:
         given = {word.partition("=")[0] for word in arguments.overrides}
         data.named = {name: file if f"--data.{name}" in given else None for name, file in data.named.items()}
     sizes = data.describe().split_sizes
+    if split in data.unlabelled:
+        raise InputError(
+            f"--split {split}",
+            expected="samples with a label",
+            got="none",
+            fix="answer them with `rnnzoo predict`",
+        )
     if not sizes.get(split):
         raise InputError(
             f"--split {split}", expected=f"a split of {data.describe().source}", got=f"splits {', '.join(sizes)}"

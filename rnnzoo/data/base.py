@@ -106,6 +106,8 @@ class ZooData(LightningDataModule):
         self._processor: Processor | None = None
         self._description = DataDescription("", "", {}, [])
         self._notes: list[str] = []  # of the description, while data are read
+        self.reading_split = ""  # the split whose rows are being read
+        self.unlabelled: set[str] = set()  # splits that were left out, since nothing in them has a label
 
     # What a data module says about itself
 
@@ -166,6 +168,8 @@ class ZooData(LightningDataModule):
             InputError: if there is no such split.
         """
         splits = self._load()
+        if split in self.unlabelled:
+            raise InputError(f"split {split}", expected="samples with a label", got="none, so it was left out")
         if split not in splits:
             raise unknown_name(f"split of {self._description.source}", split, splits)
         return splits[split]
@@ -309,6 +313,7 @@ class ZooData(LightningDataModule):
         for split, paths in files.splits.items():
             contents = [(each.name, files.formats[each], file_checksum(files, each)) for each in paths]
             key = fingerprint(type(self).__name__, self._reading(), contents)
+            self.reading_split = split
             tables[split] = self._build([(str(path), files.formats[path]) for path in paths], key)
         return tables, files.checksums
 
@@ -325,6 +330,7 @@ class ZooData(LightningDataModule):
         for split, table in loaded.items():
             key = fingerprint(type(self).__name__, self._reading(), table._fingerprint)
             rows = dataset_rows(table, f"{self.hub} {split}")
+            self.reading_split = split
             tables[split] = from_generator(self.samples, {"rows": rows, "file": f"{self.hub} {split}"}, key)
         return tables, hub_revision(loaded["train"]) or self.revision or "the newest on the Hub"
 
@@ -350,14 +356,16 @@ class ZooData(LightningDataModule):
 
     def _complete(self, splits: dict[str, datasets.Dataset], notes: list[str]) -> dict[str, datasets.Dataset]:
         """Cut missing splits from the training split, by the seed."""
-        missing = {split: self.fractions[split] for split in ("test", "validation") if split not in splits}
+        wanted = ("validation",) if "test" in self.unlabelled else ("test", "validation")
+        missing = {split: self.fractions[split] for split in wanted if split not in splits}
         if not missing:
             return splits
         train = splits["train"]
         places = set_aside(self.groups(train), missing, self.seed)
+        names = {split: f"labelled {split}" if split in self.unlabelled else split for split in missing}
         notes += [
-            f"the data have no {split} split: {len(places[split])} of {len(train)} training samples were set aside "
-            f"(seed {self.seed})"
+            f"the data have no {names[split]} split: {len(places[split])} of {len(train)} training samples were set "
+            f"aside (seed {self.seed})"
             for split in missing
         ]
         return {**splits, **{split: train.select(chosen) for split, chosen in places.items()}}

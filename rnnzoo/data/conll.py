@@ -120,7 +120,8 @@ def conll_rows(
 def read_conllu(lines: Iterable[tuple[int, str]], where: str, names: Sequence[str] | None) -> Iterator[tuple[str, Row]]:
     """Yield sentences of a CoNLL-U file: each column as a list, ``form`` as ``tokens`` too.
 
-    Multi-word tokens (1-2) and empty nodes (8.1) are skipped: they have no tag of their own.
+    Multi-word tokens (1-2) and empty nodes (8.1) are skipped: they have no tag of their own. A part of speech or a
+    relation that is not specified (``_``) is None.
     """
     words: list[list[str]] = []
     first = 0
@@ -144,5 +145,7 @@ def read_conllu(lines: Iterable[tuple[int, str]], where: str, names: Sequence[st
             columns: Row = {
                 name: list(column) for name, column in zip(CONLLU_COLUMNS, zip(*words, strict=True), strict=True)
             }
+            for name in ("upos", "xpos", "deprel"):
+                columns[name] = [None if value == "_" else value for value in columns[name]]
             yield f"{where}, line {first}", {**columns, "tokens": columns["form"]}
             words, first = [], 0

@@ -10,7 +10,8 @@ from typing import Any
 
 import datasets
 
-from rnnzoo.data.base import FileFormat, ZooData
+from rnnzoo.data.base import FileFormat
+from rnnzoo.data.labelled import LabelledData
 from rnnzoo.data.numbers import NumberColumns, sequence_id
 from rnnzoo.data.readers import Row
 from rnnzoo.data.row_counters import RowSource
@@ -22,7 +23,7 @@ from rnnzoo.processors.normalisation import Normalisation, as_table
 from rnnzoo.text.labels import LabelMap
 
 
-class FrameData(ZooData):
+class FrameData(LabelledData):
     """Videos or sensor records to be labelled frame by frame.
 
     A row of a table is a frame, a file is a sequence, unless a column says which sequence a row belongs to.
@@ -41,9 +42,10 @@ class FrameData(ZooData):
         deltas: for each number k of frames, add the slopes of all features over k frames to both sides.
         window_size: frames of a training window; None trains on whole sequences.
         window_stride: frames from one window to the next; the size of a window if left out.
-        source: where the data come from; see `ZooData`.
+        source: where the data come from, and `missing_labels`; see `LabelledData`.
     """
 
+    item = "frame"
     formats = ("csv", "tsv", "jsonl", "parquet")
     canonical = ("frames", "labels")
 
@@ -89,7 +91,7 @@ class FrameData(ZooData):
         """Yield ``{"name", "frames", "labels"}``, a sequence each, in the order in which they begin."""
         if self.sequence is None:
             frames, labels = [], []
-            for where, row in rows:
+            for where, row in self.with_label_columns(rows):
                 inputs, answer = self.numbers.split(row, where)
                 frames.append(inputs)
                 labels.append(answer)
@@ -110,7 +112,7 @@ class FrameData(ZooData):
         sequences: dict[str, dict[str, Any]] = {}
         for file, rows in files:
             last = None
-            for where, row in rows:
+            for where, row in self.with_label_columns(rows):
                 name = sequence_id(row, self.sequence, where)
                 inputs, answer = self.numbers.split(row, where)
                 new = {"frames": array("d"), "labels": [], "sequence": name, "files": [], "runs": 0}
@@ -149,13 +151,17 @@ class FrameData(ZooData):
         ]
         return {split: table.remove_columns(["sequence", "files", "runs"]) for split, table in splits.items()}
 
+    def label_columns(self) -> list[str]:
+        """Return the columns of the answer."""
+        return self.numbers.targets or [self.numbers.label]
+
     def learn_processor(self, train: datasets.Dataset) -> FrameProcessor:
         """Measure the inputs of the training part and collect its labels."""
         answers = train["labels"][:]
         frames = train["frames"][:]
         features = self.numbers.features or [f"x{place}" for place in range(len(frames[0][0]))]
         if isinstance(answers[0][0], str):
-            labels: LabelMap | None = LabelMap.learn(label for sequence in answers for label in sequence)
+            labels: LabelMap | None = LabelMap.learn(label for sequence in answers for label in sequence if label)
             targets_scale = None
         else:
             names = self.numbers.targets or [f"y{place}" for place in range(len(answers[0][0]))]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from rnnzoo.data.labelled import WORDS_FOR_NONE, label_text
 from rnnzoo.data.readers import Row
 from rnnzoo.data.row_counters import RowSource, row_counters
 from rnnzoo.errors import InputError, did_you_mean
@@ -87,18 +89,16 @@ class NumberColumns:
             )
 
     def split(self, row: Row, where: str) -> tuple[list[float], str | list[float]]:
-        """Return the inputs of a row and its answer: a label, or numbers.
+        """Return the inputs of a row and its answer: a label, or numbers; an empty text or NaN where there is none.
 
         Raises:
             InputError: if a column is missing or holds no finite number.
         """
         inputs = [self._number(row, name, where) for name in self.features or ()]
         if self.targets is not None:
-            return inputs, [self._number(row, name, where) for name in self.targets]
-        value = self._value(row, self.label, where)
-        if value is None or not str(value).strip():
-            raise InputError(f"{where}, column {self.label!r}", expected="a label", got="none", fix="drop such rows")
-        return inputs, self.rename_labels.get(str(value), str(value))
+            return inputs, [self._target(row, name, where) for name in self.targets]
+        label = label_text(self._value(row, self.label, where))
+        return inputs, self.rename_labels.get(label, label)
 
     def settings(self) -> list[Any]:
         """Return what changes the result, as JSON values."""
@@ -110,6 +110,10 @@ class NumberColumns:
                 where, expected=f"a column among {', '.join(row)}", got=repr(name), fix=did_you_mean(name, row)
             )
         return row[name]
+
+    def _target(self, row: Row, name: str, where: str) -> float:
+        text = label_text(self._value(row, name, where)).strip()
+        return math.nan if text in ("", *WORDS_FOR_NONE) else self._number(row, name, where)
 
     def _number(self, row: Row, name: str, where: str) -> float:
         value = self._value(row, name, where)

@@ -248,11 +248,16 @@ def dataset_rows(
 def class_namer(feature: Any) -> Any:
     """Return the function that turns a value of a column into text where it is the number of a class."""
     if isinstance(feature, datasets.ClassLabel):
-        return lambda value: None if value is None or value < 0 else feature.int2str(value)
+        return lambda value: class_name(feature, value)
     inner = getattr(feature, "feature", None)
     if isinstance(inner, datasets.ClassLabel):
-        return lambda values: [inner.int2str(value) for value in values]
+        return lambda values: None if values is None else [class_name(inner, value) for value in values]
     return lambda value: value
+
+
+def class_name(feature: datasets.ClassLabel, value: int | None) -> str | None:
+    """Return the name of a class, or None for null and for a negative number, which is no class."""
+    return None if value is None or value < 0 else feature.int2str(value)
 
 
 def load_hub(hub: str, config: str | None, revision: str | None) -> dict[str, datasets.Dataset]:

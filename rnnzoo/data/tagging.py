@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 import datasets
 
-from rnnzoo.data.base import ZooData
 from rnnzoo.data.conll import split_words
+from rnnzoo.data.labelled import LabelledData, label_text
 from rnnzoo.data.readers import Row
 from rnnzoo.data.tables import Sample
 from rnnzoo.errors import InputError
@@ -18,7 +18,7 @@ from rnnzoo.text.tags import LETTERS, SCHEMES, scheme_of, split_tag, standard_ta
 from rnnzoo.text.tokenizer import Tokenizer, TokenizerOptions
 
 
-class TaggingData(ZooData):
+class TaggingData(LabelledData):
     """Sentences to be tagged.
 
     Files are CoNLL columns (a word a line, a blank line between sentences), CoNLL-U, or tables (JSONL, Parquet) with
@@ -30,9 +30,11 @@ class TaggingData(ZooData):
         scheme: for tags that mark spans, the scheme in which the model computes: ``bio`` or ``bioes``. The data may
             be in any scheme (IOB1 and BILOU too); answers and metrics are in that of the training data. None takes
             tags as they are.
-        source: where the data come from; see `ZooData`.
+        source: where the data come from, and `missing_labels`; see `LabelledData`.
     """
 
+    item = "word"
+    words_for_none = ()  # words such as None are tags
     formats = ("conll", "conllu", "jsonl", "parquet", "csv", "tsv")
     canonical = ("tokens", "tags")
 
@@ -55,14 +57,26 @@ class TaggingData(ZooData):
         self.scheme = scheme
 
     def samples(self, rows: Iterable[tuple[str, Row]], file: str) -> Iterator[Sample]:
-        """Yield ``{"tokens", "tags"}``; rows of different lengths and empty sentences are refused."""
-        for where, row in rows:
-            tokens, tags = (words_of(self.pick(row, name, where), where) for name in ("tokens", "tags"))
+        """Yield ``{"tokens", "tags"}``, with an empty tag for a word that has none.
+
+        Rows of different lengths and empty sentences are refused.
+        """
+        for where, row in self.with_label_columns(rows):
+            tokens = words_of(self.pick(row, "tokens", where), where)
+            tags = tags_of_row(self.pick(row, "tags", where), len(tokens), where)
             if len(tokens) != len(tags):
                 raise InputError(where, expected=f"as many tags as tokens, {len(tokens)}", got=f"{len(tags)} tags")
             if not tokens:
                 raise InputError(where, expected="a sentence", got="one without words", fix="drop the row")
             yield {"tokens": tokens, "tags": tags}
+
+    def label_columns(self) -> list[str]:
+        """Return the column of the tags."""
+        return [self.columns["tags"]]
+
+    def known_labels(self) -> Collection[str] | None:
+        """Return the tags of the trained model that the data are for, if there is one."""
+        return self._processor.data_tags.labels if isinstance(self._processor, TaggingProcessor) else None
 
     def learn_processor(self, train: datasets.Dataset) -> TaggingProcessor:
         """Collect words, characters and tags."""
@@ -96,3 +110,14 @@ def words_of(value: Any, where: str) -> list[str]:
     if any(word is None for word in value):
         raise InputError(where, expected="words", got=f"null among {value}"[:80], fix="drop the row")
     return [str(word) for word in value]
+
+
+def tags_of_row(value: Any, length: int, where: str) -> list[str]:
+    """Return the tags of a sentence of `length` words, an empty one for a word without a tag.
+
+    >>> tags_of_row("O B", 2, ""), tags_of_row([0, None], 2, ""), tags_of_row(None, 2, "")
+    (['O', 'B'], ['0', ''], ['', ''])
+    """
+    if value is None:
+        return [""] * length
+    return [label_text(tag) for tag in value] if isinstance(value, list) else words_of(value, where)

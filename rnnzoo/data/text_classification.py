@@ -8,7 +8,7 @@ from typing import Any
 
 import datasets
 
-from rnnzoo.data.base import ZooData
+from rnnzoo.data.labelled import LabelledData, label_text
 from rnnzoo.data.readers import COMPRESSIONS, Row
 from rnnzoo.data.sources import EXTENSIONS, split_of
 from rnnzoo.data.tables import Sample
@@ -18,7 +18,7 @@ from rnnzoo.text.labels import LabelMap
 from rnnzoo.text.tokenizer import Tokenizer, TokenizerOptions
 
 
-class TextClassificationData(ZooData):
+class TextClassificationData(LabelledData):
     """Texts to be classified.
 
     Files are tables (CSV, TSV, JSONL, Parquet) with the columns ``text`` and ``label``, or, with
@@ -30,7 +30,7 @@ class TextClassificationData(ZooData):
         label_separator: what stands between the labels of a sample.
         class_per_file: each text file holds the samples of the class that it is named after.
         max_length: the longest text in tokens; of longer ones the beginning is kept, and the report says how many.
-        source: where the data come from; see `ZooData`.
+        source: where the data come from, and `missing_labels`; see `LabelledData`.
     """
 
     formats: tuple[str, ...] = ("csv", "tsv", "jsonl", "parquet")
@@ -56,24 +56,33 @@ class TextClassificationData(ZooData):
             raise InputError("data.max_length", expected="at least 1", got=str(max_length))
         if class_per_file:
             self.formats = ("text",)
+            self.words_for_none = ()  # files are named on purpose
 
     def samples(self, rows: Iterable[tuple[str, Row]], file: str) -> Iterator[Sample]:
-        """Yield ``{"text", "label"}``; an empty text is refused."""
-        for where, row in rows:
+        """Yield ``{"text", "label"}``, with an empty label (or a list of one) for none; an empty text is refused."""
+        for where, row in self.with_label_columns(rows):
             text = self.pick(row, "text", where)
             if not isinstance(text, str) or not text.strip():
                 got = "an empty one" if isinstance(text, str) else repr(text)
                 raise InputError(where, expected="a text", got=got, fix="drop the row")
             label = class_of(Path(file)) if self.class_per_file else self.pick(row, "label", where)
             if self.multi_label:
-                if label is None or (isinstance(label, list) and None in label):
-                    raise InputError(where, expected="a list of labels", got=repr(label), fix="drop the row")
-                parts = label if isinstance(label, list) else str(label).split(self.label_separator)
-                yield {"text": text, "label": [str(part).strip() for part in parts if str(part).strip()]}
-            elif label is None or str(label) == "" or label != label:  # NaN
-                raise InputError(where, expected="a label", got="none", fix="drop the row")
+                yield {"text": text, "label": self._label_set(label, where)}
             else:
-                yield {"text": text, "label": str(label)}
+                yield {"text": text, "label": label_text(label)}
+
+    def _label_set(self, label: Any, where: str) -> list[str]:
+        """Return the labels of a sample; ``[""]`` if it is not labelled, which is not the same as having none."""
+        if label is None or label != label:  # NaN
+            return [""]
+        if isinstance(label, list) and None in label:
+            raise InputError(where, expected="a list of labels", got=repr(label), fix="drop the row")
+        parts = label if isinstance(label, list) else str(label).split(self.label_separator)
+        return [str(part).strip() for part in parts if str(part).strip()]
+
+    def label_columns(self) -> list[str]:
+        """Return the column of the label, unless files tell it."""
+        return [] if self.class_per_file else [self.columns["label"]]
 
     def learn_processor(self, train: datasets.Dataset) -> TextClassificationProcessor:
         """Train the tokenizer and collect the labels."""

@@ -8,6 +8,7 @@ from typing import Any
 import datasets
 
 from rnnzoo.data.base import ZooData, file_checksum
+from rnnzoo.data.labelled import leave_out
 from rnnzoo.data.parallel import Pair, find_pairs, read_pair
 from rnnzoo.data.readers import Row
 from rnnzoo.data.sources import Files, checksums, fingerprint
@@ -31,7 +32,7 @@ class TranslationData(ZooData):
 
     The filters `min_length`, `max_length`, `max_ratio` and `max_source_length` drop training samples, and the report
     counts them; validation and test splits are never filtered. An empty side is dropped from training and refused
-    elsewhere.
+    elsewhere; a validation or test split without any targets is left out.
 
     Args:
         source: the language to translate from: the ending of files, or the name of a column.
@@ -124,6 +125,8 @@ class TranslationData(ZooData):
             column = language
         found = texts if column in texts else row
         if column not in found:
+            if name == "target" and self.reading_split in ("validation", "test"):
+                return ""
             raise InputError(
                 f"{where}: data.{name}",
                 expected=f"a column among {', '.join(map(repr, texts))}",
@@ -166,6 +169,9 @@ class TranslationData(ZooData):
         accepted = {}
         for split, table in splits.items():
             empty = {place: name for name in SIDES for place, text in enumerate(table[name][:]) if is_empty(text)}
+            if split != "train" and all(empty.get(number) == "target" for number in range(len(table))):
+                leave_out(self, split, len(table), "target", notes)
+                continue
             if split == "train" and empty:
                 table = without(table, empty)
                 notes.append(f"{len(empty):,} training samples with an empty source or target were left out")

@@ -7,7 +7,7 @@ from typing import Any
 
 import datasets
 
-from rnnzoo.data.base import ZooData
+from rnnzoo.data.labelled import LabelledData
 from rnnzoo.data.numbers import NumberColumns
 from rnnzoo.data.readers import Row
 from rnnzoo.data.row_counters import RowSource
@@ -17,7 +17,7 @@ from rnnzoo.processors.vectors import VectorProcessor
 from rnnzoo.text.labels import LabelMap
 
 
-class VectorData(ZooData):
+class VectorData(LabelledData):
     """Rows of numbers to be classified, one sample a row of a table.
 
     Args:
@@ -25,7 +25,7 @@ class VectorData(ZooData):
             columns that only count the rows.
         targets: the columns to predict as numbers; None classifies by the column ``label``.
         rename_labels: labels of the data → labels to use, for misspellings and for merging classes.
-        source: where the data come from; see `ZooData`.
+        source: where the data come from, and `missing_labels`; see `LabelledData`.
     """
 
     formats = ("csv", "tsv", "jsonl", "parquet")
@@ -55,9 +55,13 @@ class VectorData(ZooData):
 
     def samples(self, rows: Iterable[tuple[str, Row]], file: str) -> Iterator[Sample]:
         """Yield ``{"vector", "label"}``."""
-        for where, row in rows:
+        for where, row in self.with_label_columns(rows):
             inputs, answer = self.numbers.split(row, where)
             yield {"vector": inputs, "label": answer}
+
+    def label_columns(self) -> list[str]:
+        """Return the columns of the answer."""
+        return self.numbers.targets or [self.numbers.label]
 
     def learn_processor(self, train: datasets.Dataset) -> VectorProcessor:
         """Measure the inputs and collect the labels."""

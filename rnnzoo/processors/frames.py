@@ -84,7 +84,7 @@ class FrameProcessor(NumericProcessor):
             if len(labels) != len(frames):
                 raise InputError(where, expected=f"as many labels as frames, {len(frames)}", got=str(len(labels)))
             if self.labels is not None:
-                row["targets"] = [self.labels.id(str(label)) for label in labels]
+                row["targets"] = [self.labels.id("" if label is None else str(label)) for label in labels]
             else:
                 assert self.targets_scale is not None
                 row["targets"] = self.targets_scale.apply(labels, where).tolist()

@@ -74,7 +74,8 @@ class TaggingProcessor(Processor):
                     expected=f"as many tags as tokens, {len(tokens)}",
                     got=f"{len(tags)} tags",
                 )
-            names = list(tags) if self.scheme is None else convert(tags, self.scheme)
+            tags = ["" if tag is None else tag for tag in tags]
+            names = tags if self.scheme is None else convert(tags, self.scheme)
             row["targets"] = [self.tags.id(tag) for tag in names]
             row["tags"] = self.as_data(names)
         return row

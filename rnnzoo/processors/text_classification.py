@@ -44,7 +44,7 @@ class TextClassificationProcessor(Processor):
         kept = tokens if self.max_length is None else tokens[: self.max_length]
         row: Row = {"tokens": kept, "length": len(kept), "cut": len(tokens) - len(kept)}
         label = sample.get("label")
-        if label is not None:
+        if label not in (None, "", [""]):
             if self.multi_label:
                 row["target"] = [self.labels.id(name) for name in need(sample, "label", list, "a list of labels")]
             else:

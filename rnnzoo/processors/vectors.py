@@ -27,7 +27,7 @@ class VectorProcessor(NumericProcessor):
         refuse_nan(inputs, self.features, where)
         row: Row = {"inputs": inputs[0].tolist(), "length": 1}
         label = sample.get("label")
-        if label is not None:
+        if label is not None and label != "":
             if self.labels is not None:
                 row["target"] = self.labels.id(str(label))
             else:

@@ -61,21 +61,7 @@ FILES = {  # what is wrong → data module, options, file, content, what the mes
         '{"text": "a", "label": "x"}\n{"text": null, "label": "x"}\n',
         ["line 2", "a text"],
     ),
-    "no label": (TextClassificationData, {}, "train.csv", GOOD + "odd,\n", ["line 5", "a label"]),
-    "a null label": (
-        TextClassificationData,
-        {},
-        "train.jsonl",
-        '{"text": "a", "label": null}\n',
-        ["line 1", "a label"],
-    ),
-    "a label that is no number": (
-        TextClassificationData,
-        {},
-        "train.jsonl",
-        '{"text": "a", "label": NaN}\n',
-        ["line 1", "a label"],
-    ),
+    "words without tags": (TaggingData, {}, "train.conll", "a\nb\n", ["line 1", "data.columns.tags", "tokens"]),
     "a null among labels": (
         TextClassificationData,
         {"multi_label": True},
@@ -83,11 +69,11 @@ FILES = {  # what is wrong → data module, options, file, content, what the mes
         '{"text": "a", "label": ["x", null]}\n',
         ["line 1", "a list of labels"],
     ),
-    "a null among tags": (
+    "a null among words": (
         TaggingData,
         {},
         "train.jsonl",
-        '{"tokens": ["a", "b"], "tags": ["X", null]}\n',
+        '{"tokens": ["a", null], "tags": ["X", "X"]}\n',
         ["line 1", "null among"],
     ),
     "another column": (
@@ -108,8 +94,8 @@ FILES = {  # what is wrong → data module, options, file, content, what the mes
         TextClassificationData,
         {},
         "train.jsonl",
-        '{"text": "a", "label": "x"}\n{"text": "b"}\n',
-        ["line 2", "data.columns.label"],
+        '{"text": "a", "label": "x"}\n{"label": "x"}\n',
+        ["line 2", "data.columns.text"],
     ),
     "more tags than tokens": (
         TaggingData,
@@ -161,11 +147,11 @@ FILES = {  # what is wrong → data module, options, file, content, what the mes
         '{"x": 1, "labels": "a"}\n{"x": null, "labels": "a"}\n',
         ["line 2", "column 'x'", "finite"],
     ),
-    "NaN among targets": (
+    "infinity among targets": (
         FrameData,
         {"targets": ["y"]},
         "train.csv",
-        "x,y\n1,2\n1,nan\n",
+        "x,y\n1,2\n1,inf\n",
         ["line 3", "column 'y'", "finite"],
     ),
     "NaN in vectors": (VectorData, {}, "train.csv", "x,label\n1,a\nnan,a\n", ["line 3", "column 'x'", "finite"]),
@@ -269,10 +255,10 @@ def test_bad_rows_of_the_hub_name_the_split_and_the_row(tmp_path):
     features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["a", "b"])})
     rows = {"text": ["x", "y", "z"], "label": [0, 1, 1]}
     datasets.Dataset.from_dict(rows, features=features).to_parquet(str(tmp_path / "train.parquet"))
-    rows = {"text": ["x", "y"], "label": [0, -1]}
+    rows = {"text": ["x", ""], "label": [0, 1]}
     datasets.Dataset.from_dict(rows, features=features).to_parquet(str(tmp_path / "test.parquet"))
     text = complaint(lambda: TextClassificationData(hub=str(tmp_path)).raw("test"))
-    assert f"{tmp_path} test, row 1: expected a label" in text
+    assert f"{tmp_path} test, row 1: expected a text" in text
 
 
 def test_an_unknown_column_of_the_hub(tmp_path):
