@@ -52,6 +52,22 @@ class IgnoresState(Plain):
         return hidden, HiddenState(hidden)
 
 
+class KeepsItsWeight(Plain):
+    """A cell that multiplies with the weight that it began with, whatever that is now."""
+
+    def __init__(self, *, input_size: int, hidden_size: int) -> None:
+        super().__init__(input_size=input_size, hidden_size=hidden_size)
+        self.held = [self.recurrent_weight]
+
+    def product_weights(self):
+        return tuple(self.held)
+
+
+class SkipsHooks(Plain):
+    def __call__(self, *arguments, **options):
+        return self.forward(*arguments, **options)
+
+
 class Forgets(Cell):
     """A cell that counts nothing of what was before."""
 

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rnnzoo.cells.base import AffineCell, Cell, StagedCell, view_of
+from rnnzoo.cells.base import AffineCell, Cell, StagedCell
+from rnnzoo.cells.views import view_of
 from rnnzoo.cells.wrappers import RecurrentDropout
 from rnnzoo.state import State, flatten, map_state, unflatten
 

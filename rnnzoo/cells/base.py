@@ -8,22 +8,29 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rnnzoo.cells.views import with_computed_weights
 from rnnzoo.errors import InputError, did_you_mean
 from rnnzoo.state import State
-
-ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 class HiddenState(NamedTuple):
     """The state of a cell that remembers its hidden vector alone."""
 
     hidden: Tensor  # [B, H]
+
+
+class Run(Protocol):
+    """What runs a cell: a backend, over all steps, or `run_one_step`."""
+
+    def __call__(self, cell: Cell, inputs: Tensor, lengths: Tensor | None, state: State) -> tuple[Tensor, State]:
+        """Return outputs and state."""
+        ...
 
 
 class Cell(nn.Module, ABC):
@@ -58,6 +65,28 @@ class Cell(nn.Module, ABC):
         self.hidden_size = hidden_size
         self.output_size = hidden_size if output_size is None else output_size
 
+    def forward(self, inputs: Tensor, lengths: Tensor | None, state: State, *, run: Run) -> tuple[Tensor, State]:
+        """Let `run` run this cell: the one way in which layers do, so that hooks act as on any other module.
+
+        Weights that are computed from others (`torch.nn.utils.prune`, parametrizations) are parameters of the cell that
+        `run` gets, see `rnnzoo.cells.views.with_computed_weights`.
+
+        Args:
+            inputs: [B, T, I]; [B, I] of one step.
+            lengths: [B] valid steps of each row; None means all.
+            state: the state before the first step.
+            run: a backend, or `run_one_step`.
+
+        Returns:
+            Outputs [B, T, O], or [B, O] of one step, and the state after the last step.
+        """
+        return run(with_computed_weights(self), inputs, lengths, state)
+
+    def zeros(self, *size: int, widened: bool = False) -> Tensor:
+        """Return zeros on the device and in the type of the parameters, or in the `wide` one."""
+        like = next(self.parameters())
+        return like.new_zeros(size, dtype=wide(like.dtype) if widened else None)
+
     @abstractmethod
     def project(self, inputs: Tensor) -> Tensor:
         """Compute everything that does not need the state: [..., I] → [..., P], one product for all steps."""
@@ -69,6 +98,11 @@ class Cell(nn.Module, ABC):
     @abstractmethod
     def step(self, projected: Tensor, state: State) -> tuple[Tensor, State]:
         """Do one step: projected input [B, P] and state → output [B, O] and state."""
+
+
+def run_one_step(cell: Cell, inputs: Tensor, lengths: Tensor | None, state: State) -> tuple[Tensor, State]:
+    """Do one step of a cell: inputs [B, I] and state → outputs [B, O] and state."""
+    return cell.step(cell.project(inputs), state)
 
 
 class AffineCell(Cell, ABC):
@@ -141,7 +175,7 @@ class GatedCell(AffineCell, StagedCell, ABC):
 
     def initial_state(self, batch_size: int) -> State:
         """Return zeros."""
-        return HiddenState(self.recurrent_weight.new_zeros(batch_size, self.hidden_size))
+        return HiddenState(self.zeros(batch_size, self.hidden_size))
 
     def product_weights(self) -> tuple[Tensor, ...]:
         """Return R [G·H, H]."""
@@ -168,8 +202,7 @@ class LinearCell(Cell, ABC):
 
     def initial_state(self, batch_size: int) -> State:
         """Return zeros, in float32 or wider: a sum over a thousand steps needs the digits."""
-        weight = next(self.parameters())
-        return HiddenState(weight.new_zeros(batch_size, self.hidden_size, dtype=wide(weight.dtype)))
+        return HiddenState(self.zeros(batch_size, self.hidden_size, widened=True))
 
     @abstractmethod
     def coefficients(self, projected: Tensor) -> tuple[Tensor, Tensor]:
@@ -222,16 +255,6 @@ class GatedLinearCell(AffineCell, LinearCell, ABC):
     def readout(self, projected: Tensor, hidden: Tensor) -> Tensor:
         """Return h in the type of the inputs."""
         return hidden.to(projected.dtype)
-
-
-def view_of(module: ModuleT) -> ModuleT:
-    """Return another object with all that a module has, of which one attribute or the other may then be changed.
-
-    `copy.copy` would do, but modules with parametrized weights refuse it.
-    """
-    view = module.__class__.__new__(module.__class__)
-    view.__dict__.update(module.__dict__)
-    return view
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:

@@ -64,7 +64,7 @@ class GRUResetBeforeCell(AffineCell, StagedCell):
 
     def initial_state(self, batch_size: int) -> HiddenState:
         """Return zeros."""
-        return HiddenState(self.recurrent_weight.new_zeros(batch_size, self.hidden_size))
+        return HiddenState(self.zeros(batch_size, self.hidden_size))
 
     def product_weights(self) -> tuple[Tensor, ...]:
         """Return the weights of both gates [2·H, H] and of the candidate [H, H]."""

@@ -53,7 +53,7 @@ class IndRNNCell(AffineCell, StagedCell):
 
     def initial_state(self, batch_size: int) -> HiddenState:
         """Return zeros."""
-        return HiddenState(self.recurrent_scale.new_zeros(batch_size, self.hidden_size))
+        return HiddenState(self.zeros(batch_size, self.hidden_size))
 
     def product_weights(self) -> tuple[Tensor, ...]:
         """Return nothing: there is no product."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rnnzoo.cells.base import LinearCell, wide, widen
+from rnnzoo.cells.base import LinearCell, widen
 from rnnzoo.errors import InputError
 from rnnzoo.state import State
 
@@ -80,8 +80,7 @@ class LRUCell(LinearCell):
 
     def initial_state(self, batch_size: int) -> LRUState:
         """Return zeros."""
-        size, dtype = (batch_size, self.hidden_size), wide(self.decay_log.dtype)
-        return LRUState(*(self.decay_log.new_zeros(size, dtype=dtype) for _ in range(2)))
+        return LRUState(*(self.zeros(batch_size, self.hidden_size, widened=True) for _ in range(2)))
 
     def coefficients(self, projected: Tensor) -> tuple[Tensor, Tensor]:
         """Return λ and exp(γ) ⊙ (B x), complex."""

@@ -45,7 +45,7 @@ class LSTMCell(GatedCell):
     def initial_state(self, batch_size: int) -> LSTMState:
         """Return zeros."""
         size = (batch_size, self.hidden_size)
-        return LSTMState(self.recurrent_weight.new_zeros(size), self.recurrent_weight.new_zeros(size))
+        return LSTMState(self.zeros(*size), self.zeros(*size))
 
     def gates(self, projected: Tensor, recurrent: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
         """Compute the four gates and the new state."""

@@ -117,7 +117,7 @@ class MGUCell(AffineCell, StagedCell):
 
     def initial_state(self, batch_size: int) -> HiddenState:
         """Return zeros."""
-        return HiddenState(self.recurrent_weight.new_zeros(batch_size, self.hidden_size))
+        return HiddenState(self.zeros(batch_size, self.hidden_size))
 
     def product_weights(self) -> tuple[Tensor, ...]:
         """Return the weights of the gate and of the candidate, [H, H] each."""

@@ -69,7 +69,7 @@ class MogrifierCell(StagedCell):
     def initial_state(self, batch_size: int) -> LSTMState:
         """Return zeros."""
         size = (batch_size, self.hidden_size)
-        return LSTMState(self.recurrent_weight.new_zeros(size), self.recurrent_weight.new_zeros(size))
+        return LSTMState(self.zeros(*size), self.zeros(*size))
 
     def product_weights(self) -> tuple[Tensor, ...]:
         """Return the matrices of the rounds, W [4·H, I] and R [4·H, H]."""

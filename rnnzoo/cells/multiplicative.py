@@ -48,7 +48,7 @@ class MultiplicativeLSTMCell(AffineCell, StagedCell):
     def initial_state(self, batch_size: int) -> LSTMState:
         """Return zeros."""
         size = (batch_size, self.hidden_size)
-        return LSTMState(self.recurrent_weight.new_zeros(size), self.recurrent_weight.new_zeros(size))
+        return LSTMState(self.zeros(*size), self.zeros(*size))
 
     def product_weights(self) -> tuple[Tensor, ...]:
         """Return R_m [H, H] and the weights of the gates [4·H, H]."""

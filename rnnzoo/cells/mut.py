@@ -32,7 +32,7 @@ class MutCell(StagedCell):
 
     def initial_state(self, batch_size: int) -> HiddenState:
         """Return zeros."""
-        return HiddenState(self.recurrent_weight.new_zeros(batch_size, self.hidden_size))
+        return HiddenState(self.zeros(batch_size, self.hidden_size))
 
     def operand(self, index: int, projected: Tensor, products: tuple[Tensor, ...], state: HiddenState) -> Tensor:
         """Return h, then r ⊙ h."""

@@ -53,7 +53,7 @@ class NormalisedLSTMCell(GatedCell):
     def initial_state(self, batch_size: int) -> LSTMState:
         """Return zeros."""
         size = (batch_size, self.hidden_size)
-        return LSTMState(self.recurrent_weight.new_zeros(size), self.recurrent_weight.new_zeros(size))
+        return LSTMState(self.zeros(*size), self.zeros(*size))
 
     def sums(self, projected: Tensor, recurrent: Tensor) -> tuple[Tensor, ...]:
         """Return a_i, a_f, a_g and a_o, [B, H] each."""

@@ -44,7 +44,7 @@ class OdysseyCell(GatedCell):
     def initial_state(self, batch_size: int) -> LSTMState:
         """Return zeros."""
         size = (batch_size, self.hidden_size)
-        return LSTMState(self.recurrent_weight.new_zeros(size), self.recurrent_weight.new_zeros(size))
+        return LSTMState(self.zeros(*size), self.zeros(*size))
 
 
 class PeepholeLSTMCell(OdysseyCell):
@@ -248,7 +248,7 @@ class FullGateRecurrenceCell(AffineCell, StagedCell):
     def initial_state(self, batch_size: int) -> FullRecurrenceState:
         """Return zeros."""
         size = (batch_size, self.hidden_size)
-        return FullRecurrenceState(*(self.recurrent_weight.new_zeros(size) for _ in range(5)))
+        return FullRecurrenceState(*(self.zeros(*size) for _ in range(5)))
 
     def product_weights(self) -> tuple[Tensor, ...]:
         """Return R [4·H, H] and Q [3·H, 3·H]."""

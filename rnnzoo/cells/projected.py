@@ -60,8 +60,7 @@ class ProjectedLSTMCell(AffineCell, StagedCell):
 
     def initial_state(self, batch_size: int) -> LSTMState:
         """Return zeros, h [B, p] and c [B, H]."""
-        weight = self.recurrent_weight
-        return LSTMState(weight.new_zeros(batch_size, self.output_size), weight.new_zeros(batch_size, self.hidden_size))
+        return LSTMState(self.zeros(batch_size, self.output_size), self.zeros(batch_size, self.hidden_size))
 
     def product_weights(self) -> tuple[Tensor, ...]:
         """Return R [4·H, p] and P [p, H]."""

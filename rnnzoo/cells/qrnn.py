@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rnnzoo.cells.base import HiddenState, LinearCell, draw_weights, wide, widen
+from rnnzoo.cells.base import HiddenState, LinearCell, draw_weights, widen
 from rnnzoo.errors import InputError
 from rnnzoo.lengths import last_valid
 from rnnzoo.state import State
@@ -59,11 +59,10 @@ class QRNNCell(LinearCell):
 
     def initial_state(self, batch_size: int) -> State:
         """Return zeros."""
-        dtype = wide(self.bias.dtype)
-        hidden = self.bias.new_zeros(batch_size, self.hidden_size, dtype=dtype)
+        hidden = self.zeros(batch_size, self.hidden_size, widened=True)
         if self.window == 1:
             return HiddenState(hidden)
-        return QRNNState(hidden, self.bias.new_zeros(batch_size, 3 * self.hidden_size, dtype=dtype))
+        return QRNNState(hidden, self.zeros(batch_size, 3 * self.hidden_size, widened=True))
 
     def project(self, inputs: Tensor) -> Tensor:
         """Return W x + b and V x: [..., I] → [..., 6·H], or W x + b alone with a window of 1."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -10,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rnnzoo.cells.base import Cell, StagedCell, view_of
+from rnnzoo.cells.base import Cell, Run, StagedCell
+from rnnzoo.cells.views import view_of
 from rnnzoo.errors import InputError, did_you_mean
 from rnnzoo.state import State
 
@@ -34,6 +36,22 @@ class Wrapper(StagedCell, ABC):
     def __init__(self, cell: StagedCell) -> None:
         super().__init__(input_size=cell.input_size, hidden_size=cell.hidden_size, output_size=cell.output_size)
         self.cell: StagedCell = cell
+
+    def forward(self, inputs: Tensor, lengths: Tensor | None, state: State, *, run: Run) -> tuple[Tensor, State]:
+        """Let `run` run this cell within a call of the inner one, whose hooks act too."""
+
+        def run_around(inner: Cell, *arguments: Any) -> tuple[Tensor, State]:
+            return run(self.around(inner), *arguments)
+
+        return self.cell(inputs, lengths, state, run=run_around)
+
+    def around(self, inner: Cell) -> Cell:
+        """Return this wrapper around a view of its cell."""
+        if inner is self.cell:
+            return self
+        view = view_of(self)
+        view._modules = {**self._modules, "cell": inner}
+        return view
 
     def project(self, inputs: Tensor) -> Tensor:
         """Project as the inner cell does."""
@@ -226,9 +244,6 @@ def drop_weights(cell: Cell, dropout: float) -> Any:
         cell: a cell with ``recurrent_weight``, or one inside wrappers.
         dropout: share of the weights that are dropped.
 
-    Raises:
-        InputError: if that weight is no parameter but computed from others.
-
     Source: Merity, Keskar & Socher 2018, "Regularizing and Optimizing LSTM Language Models".
     """
     view: Any = view_of(cell)
@@ -236,7 +251,15 @@ def drop_weights(cell: Cell, dropout: float) -> Any:
         view._modules = {**cell._modules, "cell": drop_weights(cell.cell, dropout)}
         return view
     weight = cell._parameters.get("recurrent_weight")
-    if weight is None:
-        raise InputError("weight_drop", expected="a plain parameter", got="a parametrized recurrent_weight")
-    view._parameters = {**cell._parameters, "recurrent_weight": F.dropout(weight, dropout)}  # not those of the cell
+    if weight is not None:
+        view._parameters = {**cell._parameters, "recurrent_weight": F.dropout(weight, dropout)}  # not those of the cell
+        return view
+    mask = F.dropout(torch.ones_like(view.recurrent_weight), dropout)
+
+    def drop(view: Any, arguments: Any) -> None:
+        vars(view)["recurrent_weight"] = mask * view.recurrent_weight
+
+    # The weight is computed from others at each call: the mask comes after the hooks that do so.
+    view._forward_pre_hooks = OrderedDict(cell._forward_pre_hooks)
+    view.register_forward_pre_hook(drop)
     return view

@@ -56,7 +56,7 @@ class SLSTMCell(GatedCell):
 
     def initial_state(self, batch_size: int) -> SLSTMState:
         """Return zeros."""
-        hidden = self.recurrent_weight.new_zeros(batch_size, self.hidden_size)
+        hidden = self.zeros(batch_size, self.hidden_size)
         return SLSTMState(hidden, *(torch.zeros_like(hidden, dtype=wide(hidden.dtype)) for _ in range(3)))
 
     def gates(self, projected: Tensor, recurrent: Tensor, state: SLSTMState) -> tuple[Tensor, SLSTMState]:
@@ -128,7 +128,7 @@ class MLSTMCell(AffineCell):
         """Return zeros."""
         size = self.hidden_size // self.heads
         shapes = ((self.heads, size, size), (self.heads, size), (self.heads,))
-        hidden = self.input_weight.new_zeros(batch_size, self.hidden_size)
+        hidden = self.zeros(batch_size, self.hidden_size)
         return MLSTMState(hidden, *(hidden.new_zeros(batch_size, *shape, dtype=wide(hidden.dtype)) for shape in shapes))
 
     def step(self, projected: Tensor, state: MLSTMState) -> tuple[Tensor, MLSTMState]:

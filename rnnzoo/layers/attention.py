@@ -99,7 +99,7 @@ class AdditiveAttention(Attention):
         self.query = nn.Linear(query_size, size)
         self.memory = nn.Linear(memory_size, size, bias=False)
         self.coverage = nn.Linear(1, size, bias=False) if coverage else None
-        self.vector = nn.Linear(size, 1, bias=False)
+        self.vector = ScoreVector(size)
 
     def keys(self, values: Tensor) -> Tensor:
         """Map the memory by U."""
@@ -109,11 +109,27 @@ class AdditiveAttention(Attention):
         """The product of v with tanh(W q + U m (+ w c))."""
         queries = self.query(queries)  # [B, T, A]
         if self.coverage is None:
-            return additive_scores(queries, keys.to(queries.dtype), self.vector.weight[0])
+            scores: Tensor = self.vector(queries, keys.to(queries.dtype))
+            return scores
         assert coverage is not None
         features = queries.unsqueeze(2) + keys.unsqueeze(1)  # [B, T, S, A]
         features = features + self.coverage(coverage.unsqueeze(-1).to(features.dtype))
         return self.vector(features.tanh()).squeeze(-1)
+
+
+class ScoreVector(nn.Linear):
+    """The vector v of additive attention: [..., A] → [..., 1].
+
+    Args:
+        size: A.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size, 1, bias=False)
+
+    def forward(self, queries: Tensor, keys: Tensor | None = None) -> Tensor:
+        """Return v · q; with keys [B, S, A], v · tanh(q + k) [B, T, S] of queries [B, T, A], see `additive_scores`."""
+        return super().forward(queries) if keys is None else additive_scores(queries, keys, self.weight[0])
 
 
 class DotAttention(Attention):

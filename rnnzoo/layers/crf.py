@@ -14,13 +14,14 @@ from torch import Tensor, nn
 
 from rnnzoo.batches import IGNORED
 from rnnzoo.cells.base import widen
+from rnnzoo.layers.calls import CalledByMethods, as_call
 from rnnzoo.lengths import length_mask
 
 Allowed = tuple[list[bool], list[list[bool]], list[bool]]  # which tags may begin [C], follow each other [C, C], end [C]
 FORBIDDEN = -1e4  # the score of what cannot be: low enough to vanish, finite so that gradients stay so
 
 
-class CRF(nn.Module):
+class CRF(CalledByMethods):
     """A linear-chain CRF.
 
     Args:
@@ -48,6 +49,7 @@ class CRF(nn.Module):
             )
             self.register_buffer(name, penalty, persistent=False)
 
+    @as_call
     def negative_log_likelihood(self, emissions: Tensor, tags: Tensor, lengths: Tensor) -> Tensor:
         """Return -log p(tags) of each sequence in nats [B]; 0 for a sequence of length 0.
 
@@ -67,6 +69,7 @@ class CRF(nn.Module):
             total = total - self._log_partition(torch.where(wanted, relative, relative + FORBIDDEN * 10), lengths)
         return torch.where(lengths > 0, total, 0.0)
 
+    @as_call
     @torch.no_grad()
     def decode(self, emissions: Tensor, lengths: Tensor) -> Tensor:
         """Return the most probable tags [B, T] (Viterbi); IGNORED at and past each row's length."""
@@ -90,6 +93,7 @@ class CRF(nn.Module):
                 tag = torch.where(valid, back[t - 1].gather(1, tag.unsqueeze(1)).squeeze(1), tag)
         return found
 
+    @as_call
     def marginals(self, emissions: Tensor, lengths: Tensor) -> Tensor:
         """Return p(y_t = c) of each position [B, T, C]; zeros at and past each row's length."""
         if emissions.shape[1] == 0:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rnnzoo.cells.base import ModuleT, view_of
+from rnnzoo.cells.views import ModuleT, view_of
 
 
 def locked_dropout(inputs: Tensor, dropout: float, *, training: bool) -> Tensor:

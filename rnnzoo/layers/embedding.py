@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rnnzoo.cells.base import view_of
+from rnnzoo.cells.views import view_of
 from rnnzoo.errors import InputError, check_share, unknown_name
 from rnnzoo.layers.recurrent import Recurrent
 from rnnzoo.lengths import last_valid, length_mask

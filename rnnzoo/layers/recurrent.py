@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -15,7 +15,8 @@ from torch.utils.checkpoint import checkpoint
 from rnnzoo.backends.graphs import replay
 from rnnzoo.backends.select import choose
 from rnnzoo.cells import make_cell
-from rnnzoo.cells.base import Cell, view_of
+from rnnzoo.cells.base import Cell, run_one_step
+from rnnzoo.cells.views import view_of
 from rnnzoo.cells.wrappers import DroppedState, RecurrentDropout, Zoneout, base_cell, drop_weights
 from rnnzoo.errors import InputError, check_share
 from rnnzoo.layers.dropout import locked_dropout
@@ -169,12 +170,8 @@ class Recurrent(nn.Module):
             for direction in range(directions):
                 place = layer * directions + direction
                 cell: Cell = cells[place]  # type: ignore[assignment]
-                run = choose(cell, self.backend, inputs, lengths).run
                 seen = reverse_padded(inputs, lengths) if direction else inputs
-                if self.recompute and self.training and torch.is_grad_enabled():
-                    output, after = checkpoint(run, cell, seen, lengths, state[place], use_reentrant=False)
-                else:
-                    output, after = run(cell, seen, lengths, state[place])
+                output, after = cell(seen, lengths, state[place], run=self._run)
                 outputs.append(reverse_padded(output, lengths) if direction else output)
                 final.append(after)
             joined = torch.cat(outputs, dim=-1) if self.bidirectional else outputs[0]  # [B, T, O]
@@ -210,10 +207,12 @@ class Recurrent(nn.Module):
             )
         if not inputs.is_cuda or torch.is_grad_enabled() or self.training or torch.compiler.is_compiling():
             return self.plain_step(inputs, state)
-        # A graph reads the parameters where they are, and another module may have them in the same place later.
+        if any(each._forward_pre_hooks or each._forward_hooks for each in self.modules()):  # they run at each step
+            return self.plain_step(inputs, state)
+        # A graph reads parameters and buffers where they are, and another module may have them in the same place later.
         mark = (
             _marks.setdefault(self, object()),
-            tuple(each.data_ptr() for each in self.parameters()),
+            tuple(each.data_ptr() for each in chain(self.parameters(), self.buffers())),
             torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda"),
         )
 
@@ -231,7 +230,7 @@ class Recurrent(nn.Module):
             cell: Cell = each  # type: ignore[assignment]
             if layer > 0:
                 inputs = F.dropout(inputs, self.dropout, self.training)
-            outputs, after = cell.step(cell.project(inputs), state[layer])
+            outputs, after = cell(inputs, None, state[layer], run=run_one_step)
             final.append(after)
             if len(self.norms):
                 outputs = self.norms[layer](outputs)
@@ -280,6 +279,13 @@ class Recurrent(nn.Module):
             InputError: if torch has no such layer.
         """
         return to_torch(self)
+
+    def _run(self, cell: Cell, inputs: Tensor, lengths: Tensor | None, state: State) -> tuple[Tensor, State]:
+        """Run one cell by the backend that is chosen for it. Hooks of the cell are outside, and never run again."""
+        run = choose(cell, self.backend, inputs, lengths).run
+        if self.recompute and self.training and torch.is_grad_enabled():
+            return checkpoint(run, cell, inputs, lengths, state, use_reentrant=False)
+        return run(cell, inputs, lengths, state)
 
     def _check_state(self, state: States, batch_size: int) -> None:
         """Refuse a state of another shape: torch's kernels would read past its end."""

@@ -5,6 +5,7 @@ Axes: N items, H hidden, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from rnnzoo.backends.product import WeightGrad, linear, multiply
 from rnnzoo.cells.base import wide, widen
 from rnnzoo.errors import InputError
+from rnnzoo.layers.calls import as_call
 
 CHUNK_NUMBERS = 2**23  # logits that are held at once: 32 MiB in float32
 CHUNK_NUMBERS_ON_GPU = 2**25  # more, for each pass over them has to fill the GPU
@@ -52,10 +54,15 @@ class VocabularyHead(nn.Module):
             self.projection = nn.Linear(input_size, tied.embedding_dim, bias=False)
         self.weight = cast(nn.Parameter, tied.weight)
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        """Return the logits of hidden [..., H] as [..., V]."""
+    def forward(
+        self, hidden: Tensor, *arguments: Any, method: Callable[..., Tensor] | None = None, **options: Any
+    ) -> Tensor:
+        """Return the logits of hidden [..., H] as [..., V]; or what a `method` that is called computes instead."""
+        if method is not None:
+            return method(self, hidden, *arguments, **options)
         return linear(self._project(hidden), self.weight, self.bias)
 
+    @as_call
     def loss(self, hidden: Tensor, targets: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
         """Return the summed cross-entropy in nats (scalar) of targets [N] given hidden [N, H].
 
@@ -67,6 +74,7 @@ class VocabularyHead(nn.Module):
         wanted = torch.is_grad_enabled()  # inside the function it is always off
         return ChunkedCrossEntropy.apply(inputs, self.weight, self.bias, targets, label_smoothing, wanted)
 
+    @as_call
     def log_likelihoods(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """Return log p(target) in nats of targets [...] given hidden [..., H]; 0 for a negative target.
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from collections import Counter
 
 import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize, prune
 
 from rnnzoo.layers.recurrent import Recurrent
 from rnnzoo.lengths import length_mask
@@ -17,6 +21,7 @@ from rnnzoo.testing.trial import (
     Result,
     Subject,
     Trial,
+    draw,
     flatten,
     named,
     same,
@@ -191,6 +196,85 @@ def nothing_is_nothing(subject: Subject, trial: Trial) -> None:
     same_states("final", final, after, EXACT)
 
 
+def hooks_run_once_a_call(subject: Subject, trial: Trial) -> None:
+    """Forward pre-hooks and forward hooks of a cell run once for each call of its layer, on sequences and in steps."""
+    if trial.layer.num_layers == 1:
+        return
+    layer = copy.deepcopy(trial.layer)
+    seen: Counter[str] = Counter()
+    for place, cell in enumerate(layer.cells):
+        cell.register_forward_pre_hook(lambda *_, place=place: seen.update([f"pre-hook of cell {place}"]))
+        cell.register_forward_hook(lambda *_, place=place: seen.update([f"hook of cell {place}"]))
+    expected = {f"{kind} of cell {place}": 1 for place in range(len(layer.cells)) for kind in ("pre-hook", "hook")}
+    calls = [("a call", lambda: layer(trial.inputs, trial.lengths, trial.state))]
+    if not layer.bidirectional:
+        calls.append(("a step", lambda: layer.step(trial.inputs[:, 0], trial.state)))
+    for kind, call in calls:
+        seen.clear()
+        call()
+        if seen != expected:
+            raise DifferenceError(f"{expected} in {kind}, got {dict(seen)}")
+
+
+def computed_weights_are_weights(subject: Subject, trial: Trial) -> None:
+    """Weights that are computed from others, by hooks (pruned ones) or parametrizations, act and train as such."""
+    if not trial.layer.bidirectional:
+        return
+    for kind, compute in (("pruned", prune_cell), ("parametrized", parametrize_cell)):
+        expected, layer = (copy.deepcopy(trial.layer) for _ in range(2))
+        factors = {}
+        for place, (cell, plain) in enumerate(zip(layer.cells, expected.cells, strict=True)):
+            for name, parameter in list(plain.named_parameters(recurse=False)):
+                factor = draw(torch.Generator().manual_seed(place), *parameter.shape).gt(-0.5).to(parameter.dtype)
+                factors[f"cells.{place}.{name}"] = factor
+                compute(cell, name, factor)
+                parameter.data.mul_(factor)
+        other, plain_trial = (Trial(each, trial.inputs, trial.lengths, trial.state) for each in (layer, expected))
+        for _ in range(2):  # a graph that is left over would be differentiated a second time
+            result = other.differentiate(*other.run())
+        named_as_before = {plain_name(name): gradient for name, gradient in result.gradients.items()}
+        gradients = {name: gradient * factors.get(name, 1) for name, gradient in plain_trial.result.gradients.items()}
+        try:
+            same_results(result._replace(gradients=named_as_before), plain_trial.result._replace(gradients=gradients))
+        except DifferenceError as error:
+            raise DifferenceError(f"of {kind} weights {error}") from error
+
+
+def prune_cell(cell: nn.Module, name: str, mask: Tensor) -> None:
+    """Prune a weight of a cell."""
+    prune.custom_from_mask(cell, name, mask)
+
+
+def parametrize_cell(cell: nn.Module, name: str, factor: Tensor) -> None:
+    """Multiply a weight of a cell by a constant, in a parametrization."""
+    parametrize.register_parametrization(cell, name, Scaled(factor))
+
+
+class Scaled(nn.Module):
+    """w ↦ f ⊙ w.
+
+    Args:
+        factor: f.
+    """
+
+    def __init__(self, factor: Tensor) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Scale a weight."""
+        return self.factor * weight
+
+
+def plain_name(name: str) -> str:
+    """Return the name of a weight, given that of what it is computed from.
+
+    >>> plain_name("cells.0.bias_orig"), plain_name("cells.0.parametrizations.bias.original")
+    ('cells.0.bias', 'cells.0.bias')
+    """
+    return name.removesuffix("_orig").removesuffix(".original").replace(".parametrizations.", ".")
+
+
 def filled(trial: Trial, value: float) -> Result:
     """Return what a run gives with `value` on the padding."""
     valid = length_mask(trial.rows, STEPS).unsqueeze(-1)  # [B, T, 1]
@@ -210,6 +294,8 @@ BACKEND_LAWS = (
     both_directions,
     gradients_are_finite,
     nothing_is_nothing,
+    hooks_run_once_a_call,
+    computed_weights_are_weights,
 )
 SETTINGS = (  # lengths, layers, both directions
     *((lengths, 1, False) for lengths in LENGTHS.values()),

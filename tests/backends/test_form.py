@@ -184,13 +184,6 @@ def test_parametrized_weights_are_run(name, which):
     torch.testing.assert_close(found[0], found[1])
 
 
-def test_weight_drop_of_a_parametrized_weight_is_refused():
-    layer = Recurrent(cell="lstm", input_size=3, hidden_size=4, weight_drop=0.5)
-    parametrizations.weight_norm(layer.cells[0], "recurrent_weight")
-    with pytest.raises(ValueError, match="weight_drop: expected a plain parameter, got a parametrized"):
-        layer(torch.randn(2, 3, 3))
-
-
 def test_the_catalogue_is_as_additive_as_it_was():
     names = [name for name, backend in PAIRS if backend == "fused"]
     cells = {name: make_cell(name, input_size=3, hidden_size=4) for name in names}
