@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from rnnzoo.report import number
+from rnnzoo.report import number, table_row
 
 
 @dataclass(frozen=True)
@@ -193,8 +193,8 @@ def rounded(value: Spread | None) -> str:
 def markdown(title: str, table: Sequence[Mapping[str, str]], notes: Sequence[str], errors: Sequence[str]) -> str:
     """Return the comparison as Markdown."""
     names = list(table[0])
-    lines = [f"# {title}", "", "| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
-    lines += ["| " + " | ".join(row[name] for name in names) + " |" for row in table]
+    lines = [f"# {title}", "", table_row(*names), "|" + " --- |" * len(names)]
+    lines += [table_row(*(row[name] for name in names)) for row in table]
     lines += ["", *(f"- {note}" for note in notes)]
     if errors:
         lines += ["", "## Runs that failed", "", *(f"- {error}" for error in errors)]

@@ -50,7 +50,7 @@ class Report:
             lines += [f"## {split}", "", "| metric | value | best possible | definition |", "| --- | --- | --- | --- |"]
             for name, entry in values.items():
                 best = number(entry["best_possible"]) if "best_possible" in entry else ""
-                lines.append(f"| {name} | {number(entry['value'])} | {best} | {entry['definition']} |")
+                lines.append(table_row(name, number(entry["value"]), best, entry["definition"]))
             lines.append("")
         for heading, facts in (
             ("Model", self.model),
@@ -58,7 +58,12 @@ class Report:
             ("Training", self.training),
             ("Versions", self.versions),
         ):
-            lines += [f"## {heading}", "", *(f"- {name}: {plain(value)}" for name, value in facts.items()), ""]
+            lines += [
+                f"## {heading}",
+                "",
+                *(f"- {name}: {one_line(plain(value))}" for name, value in facts.items()),
+                "",
+            ]
         lines += ["## Command", "", "```", self.command, "```", ""]
         if self.samples:
             lines += ["## Samples", ""]
@@ -69,15 +74,15 @@ class Report:
 
 def metric_entries(
     values: Mapping[str, Mapping[str, float]],
-    definitions: Mapping[str, str],
+    definitions: Mapping[str, Mapping[str, str]],
     best: Mapping[str, Mapping[str, float]],
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """Put values, definitions and best possible values together, split by split."""
+    """Join values, definitions and best possible values: each is split → metric → value."""
     entries: dict[str, dict[str, dict[str, Any]]] = {}
     for split, found in values.items():
         entries[split] = {}
         for name, value in found.items():
-            entry: dict[str, Any] = {"value": value, "definition": definitions[name]}
+            entry: dict[str, Any] = {"value": value, "definition": definitions[split][name]}
             if name in best.get(split, {}):
                 entry["best_possible"] = best[split][name]
             entries[split][name] = entry
@@ -107,6 +112,20 @@ def number(value: float) -> str:
     ('94.1235', '3')
     """
     return f"{value:.4f}".rstrip("0").rstrip(".") if math.isfinite(value) else str(value)
+
+
+def one_line(text: str) -> str:
+    """Return a text without line breaks, so that it stays in the line of Markdown that it is put in."""
+    return " ".join(text.splitlines())
+
+
+def table_row(*cells: str) -> str:
+    r"""Return a row of a Markdown table; a vertical bar in a cell does not end it.
+
+    >>> table_row("bleu", "33.96", "nrefs:1|case:mixed")
+    '| bleu | 33.96 | nrefs:1\\|case:mixed |'
+    """
+    return "| " + " | ".join(one_line(cell).replace("|", "\\|") for cell in cells) + " |"
 
 
 def plain(value: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 import pytest
 
@@ -11,6 +12,7 @@ from rnnzoo.report import Report, finite, metric_entries, number, plain, write_w
 
 VALUES = {"validation": {"accuracy": 90.0, "loss": 0.25}, "test": {"accuracy": 89.5, "loss": math.nan}}
 DEFINITIONS = {"accuracy": "percent of words whose tag is right", "loss": "mean loss per word in nats"}
+BY_SPLIT = {"validation": DEFINITIONS, "test": {**DEFINITIONS, "loss": "mean loss per word of 12"}}
 BEST = {"test": {"accuracy": 91.25}}
 
 
@@ -19,7 +21,7 @@ def report():
     return Report(
         title="SequenceTagger on a task",
         model={"class": "SequenceTagger", "cell": "gru", "arguments": {"hidden_size": 64}},
-        metrics=metric_entries(VALUES, DEFINITIONS, BEST),
+        metrics=metric_entries(VALUES, BY_SPLIT, BEST),
         data={
             "source": "folder",
             "revision": {"train.conllu": "ab12"},
@@ -62,7 +64,7 @@ def test_the_best_possible_value_stands_where_it_is_known_and_nowhere_else(repor
 
 def test_a_metric_without_a_definition_is_an_error():
     with pytest.raises(KeyError, match="loss"):
-        metric_entries({"test": {"loss": 1.0}}, {}, {})
+        metric_entries({"test": {"loss": 1.0}}, {"test": {}}, {})
 
 
 def test_json_holds_everything_and_is_strict(report, tmp_path):
@@ -84,7 +86,34 @@ def test_markdown_shows_every_number_with_its_definition(report):
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| ")]
     assert ["accuracy", "89.5", "91.25", DEFINITIONS["accuracy"]] in rows
     assert ["accuracy", "90", "", DEFINITIONS["accuracy"]] in rows
-    assert ["loss", "nan", "", DEFINITIONS["loss"]] in rows
+    assert ["loss", "nan", "", "mean loss per word of 12"] in rows
+    assert ["loss", "0.25", "", DEFINITIONS["loss"]] in rows
+
+
+TEXTS = [
+    "sacreBLEU signature nrefs:1|case:mixed|tok:13a",
+    "two\nlines",
+    "a\r\nb | c",
+    "|",
+    "line\u2028separator",
+    "| --- |",
+]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_no_text_breaks_a_table_or_a_line(report, text):
+    """Cells are read as GitHub reads them: a bar ends one unless a backslash is before it."""
+    report.metrics = {"test": {text: {"value": 1.0, "definition": text}}}
+    report.data = {"source": text, "notes": [text]}
+    lines = report.markdown().splitlines()
+    table = [line for line in lines if line.startswith("|")]
+    rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in table]
+    shown = " ".join(text.splitlines())
+    assert len(rows) == 3
+    assert [cell.replace("\\|", "|") for cell in rows[2]] == [shown, "1", "", shown]
+    assert f"- source: {shown}" in lines
+    headings = [line for line in lines if line.startswith("## ")]
+    assert headings == ["## test", "## Model", "## Data", "## Training", "## Versions", "## Command", "## Samples"]
 
 
 @pytest.mark.parametrize(

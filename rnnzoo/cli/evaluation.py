@@ -19,11 +19,11 @@ class Evaluation:
 
     Args:
         values: split → metric → value.
-        definitions: metric → what exactly it is.
+        definitions: split → metric → what exactly it is on this split.
     """
 
     values: dict[str, dict[str, float]]
-    definitions: dict[str, str]
+    definitions: dict[str, dict[str, str]]
 
 
 def load_best(model: ZooModel, trainer: Trainer) -> None:
@@ -41,7 +41,7 @@ def evaluate(
     """Measure the model on `splits`; those that the data lacks are left out."""
     sizes = data.describe().split_sizes
     values: dict[str, dict[str, float]] = {}
-    definitions: dict[str, str] = {}
+    definitions: dict[str, dict[str, str]] = {}
     for split in splits:
         if not sizes.get(split):
             continue
@@ -51,7 +51,7 @@ def evaluate(
         if short not in model.results:  # the Trainer was told to leave it out
             continue
         values[split] = dict(model.results[short])
-        definitions.update(model.definitions(short))
+        definitions[split] = model.definitions(short)
     return Evaluation(values, definitions)
 
 

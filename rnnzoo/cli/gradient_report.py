@@ -12,7 +12,7 @@ from rnnzoo.cli.listing import show
 from rnnzoo.cli.run_report import versions
 from rnnzoo.models.gradient_flow import GradientFlow
 from rnnzoo.plots import new_figure
-from rnnzoo.report import finite, write_whole
+from rnnzoo.report import finite, table_row, write_whole
 
 SHOWN_LAGS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 INITIAL = "at initialisation"
@@ -137,8 +137,8 @@ def gate_table(measured: Sequence[Measured]) -> list[dict[str, str]]:
 def markdown_table(rows: Sequence[dict[str, str]]) -> list[str]:
     """Return rows as the lines of a Markdown table."""
     names = list(rows[0])
-    lines = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
-    return [*lines, *("| " + " | ".join(row[name] for name in names) + " |" for row in rows)]
+    lines = [table_row(*names), "|" + " --- |" * len(names)]
+    return [*lines, *(table_row(*(row[name] for name in names)) for row in rows)]
 
 
 def draw_curves(measured: Sequence[Measured], target: Path) -> None:

@@ -83,7 +83,8 @@ def run(argv: list[str]) -> int:
     print(format_table(found))
     if output is not None:
         values: dict[str, Any] = {
-            name: {"value": value, "definition": found.definitions[name]} for name, value in found.values[split].items()
+            name: {"value": value, "definition": found.definitions[split][name]}
+            for name, value in found.values[split].items()
         }
         write_whole(output, json.dumps({"metrics": {split: values}}, indent=2, ensure_ascii=False) + "\n")
     return 0
