@@ -16,7 +16,7 @@ from rnnzoo.errors import InputError
 if TYPE_CHECKING:
     from rnnzoo.models.base import ZooModel
 
-SUMMARY = "answer raw input (text, JSONL or CSV) with a trained model, as JSONL"
+SUMMARY = "answer raw input (text or a table) with a trained model, as JSONL"
 HELP = """usage: rnnzoo predict RUN_OR_MODEL [--input FILE] [--output FILE] [options]
 
 Answer raw input with a trained model, one JSON line a sample, in the order of the input. Input is read as it is
@@ -27,8 +27,8 @@ options, in any order:
   --input FILE             what to answer, for captions a folder, zip or image too; standard input if left out or -
   --output FILE            a new file for the answers; standard output if left out or -
   --format FORMAT          text (one sample a line; words of a tagger are split at blanks and tabs; images are
-                           given by their paths), jsonl or csv; by the name of the file if left out, and text on
-                           standard input
+                           given by their paths), jsonl, csv, tsv or parquet, and conll or conllu for a tagger; by the
+                           name of the file if left out, and text on standard input
   --column NAME            the column (csv) or key (jsonl) that holds the text, words or frames; for frames in csv
                            the column that tells sequences apart: rows with the same value are one sequence wherever
                            they stand, and its answer, in the order in which sequences begin, names it; such a table is
@@ -37,7 +37,6 @@ options, in any order:
   --help                   this text
 """
 OWN = ("input", "output", "format", "column", "batch_size")
-FORMATS = ("text", "jsonl", "csv")
 
 
 def run(argv: list[str]) -> int:
@@ -57,7 +56,6 @@ def run(argv: list[str]) -> int:
 
     from rnnzoo.bundle import load
     from rnnzoo.data.images import image_samples, is_image
-    from rnnzoo.data.streams import read_samples
 
     model = load(arguments.positional)
     captions = model.processor.kind == "captions"
@@ -69,16 +67,46 @@ def run(argv: list[str]) -> int:
             write_answers(model, image_samples(source), write, batch_size, named=True)
         return 0
     with open_target("--output", target) as write:
-        samples = read_samples(
-            read_source(source),
-            kind=model.processor.kind,
-            format=arguments.own.get("format") or format_by_name(source),
-            column=arguments.own.get("column"),
-            features=getattr(model.processor, "features", None),
-            where=source if source != "-" else "standard input",
-        )
+        samples = read_input(source, model, arguments.own.get("format"), arguments.own.get("column"))
         write_answers(model, samples, write, batch_size, named=captions)
     return 0
+
+
+def read_input(source: str, model: ZooModel, format: str | None, column: str | None) -> Iterator[dict[str, Any]]:
+    """Return the raw samples of a file, or of standard input.
+
+    Args:
+        source: the file; ``-`` is standard input.
+        model: what is to answer them.
+        format: the format; by the name of the file if left out.
+        column: the column or key that holds the input.
+
+    Raises:
+        InputError: for a format that is not read here.
+    """
+    from rnnzoo.data.sources import file_rows, format_of
+    from rnnzoo.data.streams import DEFAULT_COLUMNS, formats_of, read_samples, samples_of_rows
+
+    kind = model.processor.kind
+    features = getattr(model.processor, "features", None)
+    formats = [*formats_of(kind), *(["parquet"] if source != "-" else [])]
+    where = f"--input {source}" if format is None else "--format"
+    format = format or format_of(Path(source)) or "text"
+    if format not in formats:
+        raise InputError(where, expected=" or ".join(formats), got=format, fix="convert it, or give --format")
+    if format != "parquet":
+        where = source if source != "-" else "standard input"
+        return read_samples(
+            read_source(source), kind=kind, format=format, column=column, features=features, where=where
+        )
+    first = next(file_rows(Path(source), format, None), ("", {}))[1]
+    return samples_of_rows(
+        file_rows(Path(source), format, None),
+        kind=kind,
+        column=column,
+        features=features,
+        table=DEFAULT_COLUMNS[kind] not in first,
+    )
 
 
 def write_answers(
@@ -105,22 +133,6 @@ def positive(text: str, where: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise InputError(where, expected="a whole number of at least 1", got=repr(text))
     return int(text)
-
-
-def format_by_name(source: str) -> str:
-    """Return the format that the name of a file tells; text if it tells none.
-
-    Raises:
-        InputError: if it tells one that is not read here.
-    """
-    from rnnzoo.data.sources import format_of
-
-    format = format_of(Path(source)) or "text"
-    if format not in FORMATS:
-        raise InputError(
-            f"--input {source}", expected=" or ".join(FORMATS), got=format, fix="convert it, or give --format"
-        )
-    return format
 
 
 def read_source(source: str) -> Iterable[bytes]:

@@ -1,18 +1,19 @@
-"""Raw samples from a stream of text, JSONL or CSV, one at a time, for prediction."""
+"""Raw samples from lines of text or from rows of a table, one at a time, for prediction."""
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from rnnzoo.data.conll import split_words
+from rnnzoo.data.conll import read_conll, read_conllu, split_words
 from rnnzoo.data.images import image_sample
 from rnnzoo.data.numbers import sequence_id
-from rnnzoo.data.readers import Row, decode_lines, read_delimited, read_jsonl
+from rnnzoo.data.readers import Reader, Row, decode_lines, read_delimited, read_jsonl, read_tsv
 from rnnzoo.errors import InputError, did_you_mean, unknown_name
 
-FORMATS = ("text", "jsonl", "csv")
+READERS: dict[str, Reader] = {"jsonl": read_jsonl, "csv": read_delimited, "tsv": read_tsv}
+WORD_READERS: dict[str, Reader] = {"conll": read_conll, "conllu": read_conllu}  # for a tagger
 DEFAULT_COLUMNS = {
     "text_classification": "text",
     "tagging": "tokens",
@@ -40,15 +41,16 @@ def read_samples(
       frames a line is a frame, and an empty line ends a sequence. For captions a line is the path of an image, or of
       an array of regions.
     - JSONL: a key holds the text, the words, the frames, the vector, the path of an image, or regions.
-    - CSV: a column holds the text (or the words, between blanks); for numbers, the columns are the features and a row
-      is a vector or a frame. The table is one sequence of frames, or with `column` one for each of its values: rows of
-      one value are put together wherever they stand, so that all are read before the first sequence is yielded; such
-      a sample has its value as ``sequence``.
+    - CSV and TSV: a column holds the text (or the words, between blanks); for numbers, the columns are the features
+      and a row is a vector or a frame. The table is one sequence of frames, or with `column` one for each of its
+      values: rows of one value are put together wherever they stand, so that all are read before the first sequence is
+      yielded; such a sample has its value as ``sequence``.
+    - CoNLL columns and CoNLL-U, for a tagger: the words of a sentence, with or without tags.
 
     Args:
         lines: the stream.
         kind: of the processor.
-        format: ``text``, ``jsonl`` or ``csv``.
+        format: one of `formats_of`.
         column: the key or column; the processor's own name for it if left out.
         features: names of the inputs, for numbers.
         where: what the stream is called in messages.
@@ -56,9 +58,8 @@ def read_samples(
     Raises:
         InputError: for an unknown format, or what does not fit it, with the line.
     """
-    if format not in FORMATS:
-        raise unknown_name("--format", format, FORMATS)
-    name = column or DEFAULT_COLUMNS[kind]
+    if format not in formats_of(kind):
+        raise unknown_name("--format", format, formats_of(kind))
     if format == "text":
         numbered = ((f"{where}, line {number}", line) for number, line in decode_lines(lines, where))
         if kind == "frames":
@@ -66,11 +67,39 @@ def read_samples(
         else:
             yield from (from_text(line, kind, place) for place, line in numbered)
         return
-    reader: Callable[..., Iterator[tuple[str, Row]]] = read_jsonl if format == "jsonl" else read_delimited
-    rows = reader(decode_lines(lines, where), where, None)
-    if format == "csv" and kind in ("frames", "vectors"):
+    rows = (READERS | WORD_READERS)[format](decode_lines(lines, where), where, None)
+    yield from samples_of_rows(rows, kind=kind, column=column, features=features, table=format != "jsonl")
+
+
+def formats_of(kind: str) -> list[str]:
+    """Return the formats that are read for a processor of `kind`."""
+    return ["text", *READERS, *(WORD_READERS if kind == "tagging" else ())]
+
+
+def samples_of_rows(
+    rows: Iterable[tuple[str, Row]],
+    *,
+    kind: str,
+    column: str | None = None,
+    features: Sequence[str] | None = None,
+    table: bool = False,
+) -> Iterator[Row]:
+    """Yield raw samples from rows, each with its position for messages; see `read_samples`.
+
+    Args:
+        rows: the rows.
+        kind: of the processor.
+        column: the key or column; the processor's own name for it if left out.
+        features: names of the inputs, for numbers.
+        table: for numbers, the features are columns; else one key holds a vector, or the frames of a sequence.
+
+    Raises:
+        InputError: for a row without the column.
+    """
+    name = column or DEFAULT_COLUMNS[kind]
+    if table and kind in ("frames", "vectors"):
         if kind == "vectors" and column is not None:
-            raise InputError("--column", expected="none for vectors in CSV", got=column, fix="leave it out")
+            raise InputError("--column", expected="none for vectors in a table", got=column, fix="leave it out")
         yield from from_table(rows, kind, list(features or ()), column)
         return
     for place, row in rows:
@@ -164,5 +193,5 @@ def number_in(row: Row, feature: str, features: Sequence[str], where: str) -> fl
         )
     try:
         return float(row[feature])
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise InputError(f"{where}, column {feature!r}", expected="a number", got=repr(row[feature])) from error

@@ -234,9 +234,10 @@ def test_a_file_that_the_recipe_names_is_not_taken_for_other_data(tmp_path, caps
 
 
 def test_a_file_in_a_format_that_is_not_answered_is_refused(run_folder, tmp_path, capsys):
-    (tmp_path / "in.CONLLU").write_text("1\tw01\n")
-    assert main(["predict", str(run_folder), "--input", str(tmp_path / "in.CONLLU")]) == 2
-    assert "expected text or jsonl or csv, got conllu; convert it, or give --format" in capsys.readouterr().err
+    (tmp_path / "in.txt").write_text("w01\n")
+    assert main(["predict", str(run_folder), "--input", str(tmp_path / "in.txt"), "--format", "xml"]) == 2
+    expected = "--format: expected text or jsonl or csv or tsv or conll or conllu or parquet, got xml; convert it"
+    assert expected in capsys.readouterr().err
 
 
 def test_compressed_input_is_answered_as_it_is_plain(run_folder, tmp_path, capsys):
