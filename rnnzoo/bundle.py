@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save as to_safetensors
 
 from rnnzoo.cells import CELLS
 from rnnzoo.documents import read_json
 from rnnzoo.errors import InputError
+from rnnzoo.files import atomic_folder, write_atomically
 from rnnzoo.limits import check_limit
 from rnnzoo.models import MODELS
 from rnnzoo.models.base import HOW_TRAINED, ZooModel
@@ -57,19 +55,15 @@ def save(model: ZooModel, folder: str | Path, *, facts: dict[str, Any] | None = 
     folder = Path(folder)
     if folder.exists() and not (replace and (folder / CONFIG).is_file()):
         raise InputError(str(folder), expected="a new folder", got="one that exists", fix="remove it or take another")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    before = draft.with_name(f"{draft.name}.before")
-    try:
-        arguments = dict(model.hparams)
-        processor = arguments.pop("processor")
-        first = first_names(model)
-        weights = {
-            name: value.detach().cpu().contiguous() for name, value in model.state_dict().items() if first[name] == name
-        }
-        save_file(weights, draft / WEIGHTS, metadata={"format": "pt"})
-        (draft / PROCESSOR).write_text(json.dumps(processor, ensure_ascii=False), encoding="utf-8")
-        shutil.copymode(draft / PROCESSOR, draft / WEIGHTS)  # safetensors makes files that only their owner can read
+    arguments = dict(model.hparams)
+    processor = arguments.pop("processor")
+    first = first_names(model)
+    weights = {
+        name: value.detach().cpu().contiguous() for name, value in model.state_dict().items() if first[name] == name
+    }
+    with atomic_folder(folder) as temporary:
+        write_atomically(temporary / WEIGHTS, to_safetensors(weights, metadata={"format": "pt"}))
+        write_atomically(temporary / PROCESSOR, json.dumps(processor, ensure_ascii=False))
         config = {
             "format": FORMAT,
             "rnnzoo": __version__,
@@ -77,18 +71,10 @@ def save(model: ZooModel, folder: str | Path, *, facts: dict[str, Any] | None = 
             "model": type(model).__name__,
             "arguments": arguments,
             "own_cells": own_cells(model),
-            "sha256": {name: sha256(draft / name) for name in (PROCESSOR, WEIGHTS)},
+            "sha256": {name: sha256(temporary / name) for name in (PROCESSOR, WEIGHTS)},
             **(facts or {}),
         }
-        (draft / CONFIG).write_text(json.dumps(config, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-        draft.chmod(0o755)
-        if folder.exists():
-            os.replace(folder, before)
-        os.replace(draft, folder)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
-    shutil.rmtree(before, ignore_errors=True)
+        write_atomically(temporary / CONFIG, json.dumps(config, ensure_ascii=False, indent=2) + "\n")
     return folder
 
 

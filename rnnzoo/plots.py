@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rnnzoo.files import atomic_file
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -22,6 +24,12 @@ def new_figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def save(figure: Figure, target: Path) -> None:
+    """Write a figure as a PNG file."""
+    with atomic_file(target) as file:
+        figure.savefig(file, format="png", dpi=120)
 
 
 def learning_curves(metrics: Path, target: Path, selection: str) -> bool:
@@ -54,7 +62,7 @@ def learning_curves(metrics: Path, target: Path, selection: str) -> bool:
         axes.set_xlabel("epoch")
         axes.legend(fontsize=8)
         axes.grid(alpha=0.3)
-    figure.savefig(target, dpi=120)
+    save(figure, target)
     return True
 
 
@@ -85,7 +93,7 @@ def confusion_matrix(matrix: Sequence[Sequence[float]], labels: Sequence[str], t
                     text = f"{matrix[row][column]:.0f}"
                     axes.text(column, row, text, ha="center", va="center", fontsize=6, color=colour)
     figure.colorbar(image, fraction=0.046, label="share of the gold label")
-    figure.savefig(target, dpi=120)
+    save(figure, target)
 
 
 def attention_matrix(
@@ -109,7 +117,7 @@ def attention_matrix(
     axes.xaxis.set_ticks_position("top")
     axes.xaxis.set_label_position("top")
     figure.colorbar(image, fraction=0.046, label="attention")
-    figure.savefig(target, dpi=120)
+    save(figure, target)
 
 
 def attention_over_image(
@@ -145,7 +153,7 @@ def attention_over_image(
         largest = f" {max(weights[place - 1]):.2f}" if place > 0 else ""
         axes.set_title(f"{word}{largest}", fontsize=9)
         axes.set_axis_off()
-    figure.savefig(target, dpi=120)
+    save(figure, target)
 
 
 def visible(token: str) -> str:
@@ -191,7 +199,7 @@ def comparison(summaries: Sequence[Any], metric: str, target: Path, key: str | N
         axes.grid(alpha=0.3)
         if min(means) > 0 and max(means) > 20 * min(means):
             axes.set_yscale("log")
-    figure.savefig(target, dpi=120)
+    save(figure, target)
 
 
 def compare_costs(summaries: Sequence[Any], metric: str, target: Path) -> None:
@@ -214,7 +222,7 @@ def compare_costs(summaries: Sequence[Any], metric: str, target: Path) -> None:
         axes.grid(alpha=0.3)
         if index == 0:
             axes.set_ylabel(f"{split} {metric}")
-    figure.savefig(target, dpi=120)
+    save(figure, target)
 
 
 def drawn_split(summaries: Sequence[Any]) -> str:
@@ -263,5 +271,5 @@ def compared_curves(
         axes.grid(alpha=0.3)
         if index == 0:
             axes.legend(fontsize=8)
-    figure.savefig(target, dpi=120)
+    save(figure, target)
     return True

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from rnnzoo.files import write_atomically
 
 
 @dataclass
@@ -40,8 +41,8 @@ class Report:
     def write(self, folder: Path) -> None:
         """Write ``report.json`` and ``report.md`` into a folder, each whole or not at all."""
         text = json.dumps(finite(asdict(self)), indent=2, ensure_ascii=False) + "\n"
-        write_whole(folder / "report.json", text)
-        write_whole(folder / "report.md", self.markdown())
+        write_atomically(folder / "report.json", text)
+        write_atomically(folder / "report.md", self.markdown())
 
     def markdown(self) -> str:
         """Return the report as Markdown."""
@@ -87,13 +88,6 @@ def metric_entries(
                 entry["best_possible"] = best[split][name]
             entries[split][name] = entry
     return entries
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file so that a reader sees all of it or nothing."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)
 
 
 def finite(value: Any) -> Any:

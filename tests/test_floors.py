@@ -22,6 +22,7 @@ GROUND = {
     "lengths",
     "batches",
     "memory",
+    "files",
 }
 PARTS = {"cells", "backends", "layers", "decoding", "text", "processors", "metrics"}  # what models are made of: no data
 ALLOWED: dict[str, set[str]] = {  # room → the other rooms that it may import
@@ -35,8 +36,9 @@ ALLOWED: dict[str, set[str]] = {  # room → the other rooms that it may import
     "metrics": GROUND | {"text"},  # the rules of tag spans are text's
     "models": GROUND | PARTS | {"plots"},  # a model draws what it attended to
     "callbacks": GROUND | PARTS | {"models"},
+    "checkpoints": GROUND,
     "weights": GROUND,
-    "bundle": GROUND | PARTS | {"models", "weights"},
+    "bundle": GROUND | PARTS | {"models", "weights", "checkpoints"},
     "bench": GROUND | PARTS | {"models"},
     "testing": GROUND | {"cells", "backends", "layers"},
     "report": GROUND,

@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from rnnzoo.report import Report, finite, metric_entries, number, plain, write_whole
+from rnnzoo.report import Report, finite, metric_entries, number, plain
 
 VALUES = {"validation": {"accuracy": 90.0, "loss": 0.25}, "test": {"accuracy": 89.5, "loss": math.nan}}
 DEFINITIONS = {"accuracy": "percent of words whose tag is right", "loss": "mean loss per word in nats"}
@@ -145,14 +145,6 @@ def test_sections_without_content_are_left_out(report):
 def test_nothing_but_the_two_files_is_left_behind(report, tmp_path):
     report.write(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report.json", "report.md"]
-
-
-def test_a_file_is_replaced_as_a_whole(tmp_path):
-    target = tmp_path / "text"
-    write_whole(target, "a long first version")
-    write_whole(target, "short")
-    assert target.read_text(encoding="utf-8") == "short"
-    assert list(tmp_path.iterdir()) == [target]
 
 
 def test_finite_replaces_numbers_that_json_cannot_hold_all_the_way_down():

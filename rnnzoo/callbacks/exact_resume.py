@@ -142,6 +142,15 @@ class LastCheckpoint(Checkpoint):
             shift(batches, "completed")
             loop["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
             checkpoint["epoch"] -= 1
+        elif epochs["current"]["completed"] < epochs["current"]["ready"]:  # the best, which comes before the last
+            if trainer.validating:  # within an epoch or at its end: the step is not counted yet
+                loop["epoch_loop.state_dict"]["_batches_that_stepped"] += done % trainer.accumulate_grad_batches == 0
+            if done == trainer.num_training_batches:
+                shift(epochs, *(["processed"] if trainer.validating else []), "completed", by=1)
+                batches["current"] = dict.fromkeys(batches["current"], 0)
+                batches["is_last_batch"] = False
+                checkpoint["epoch"] += 1
+                done = 0
         within = epochs["current"]["completed"] < epochs["current"]["ready"]
         state["place"] = [checkpoint["epoch"], done if within else 0, trainer.num_training_batches]
 
@@ -165,11 +174,11 @@ class LastCheckpoint(Checkpoint):
         self._written = time.monotonic()
 
 
-def shift(progress: dict[str, dict[str, int]], *counts: str) -> None:
-    """Take one off each of some counts of Lightning's progress."""
+def shift(progress: dict[str, dict[str, int]], *counts: str, by: int = -1) -> None:
+    """Change each of some counts of Lightning's progress."""
     for part in ("total", "current"):
         for count in counts:
-            progress[part][count] -= 1
+            progress[part][count] += by
 
 
 def random_state() -> dict[str, Any]:

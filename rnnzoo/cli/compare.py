@@ -13,13 +13,14 @@ from typing import Any
 from rnnzoo.cli.arguments import sort_arguments, take_values
 from rnnzoo.cli.cells import chosen_cells
 from rnnzoo.cli.compare_run import Plan, has_report, train
-from rnnzoo.cli.fit import PREFIXES, run_name
+from rnnzoo.cli.fit import PREFIXES
 from rnnzoo.cli.imports import import_named
 from rnnzoo.cli.listing import show
+from rnnzoo.cli.run_folder import LOCK, lock_folder, run_name
 from rnnzoo.cli.vary import CELL, RESERVED, read_variants
 from rnnzoo.errors import InputError
+from rnnzoo.files import write_atomically
 from rnnzoo.recipes import find_recipe
-from rnnzoo.report import write_whole
 
 SUMMARY = "train variants of a recipe and show which is best, fastest, smallest"
 HELP = """usage: rnnzoo compare RECIPE --cells A,B,... [--vary KEY=V,W,...] [--seeds N] [--budget 30m] [--KEY VALUE ...]
@@ -68,7 +69,17 @@ def run(argv: list[str]) -> int:
     check_settings(folder, own)
     if not all(has_report(folder / variant.folder / f"seed_{seed}") for variant, seed in plan.runs):
         refuse_unfit(plan, recipe.path)
-    keep_settings(folder, own)
+    folder.mkdir(parents=True, exist_ok=True)
+    with lock_folder(folder, f"--run_dir {folder}"):
+        check_settings(folder, own)  # again: another comparison may have begun meanwhile
+        keep_settings(folder, own)
+        errors = train_all(plan, folder)
+        write(plan, folder, recipe.name, errors)
+    return int(bool(errors))
+
+
+def train_all(plan: Plan, folder: Path) -> dict[tuple[str, int], str]:
+    """Train the runs that are missing; return what those failed with that did, by cell and seed."""
     errors: dict[tuple[str, int], str] = {}
     for variant, seed in plan.runs:
         path = folder / variant.folder / f"seed_{seed}"
@@ -80,8 +91,7 @@ def run(argv: list[str]) -> int:
                 print(f"{variant.label}, seed {seed}: failed: {error}", flush=True)
                 continue
         print(f"{variant.label}, seed {seed}: {headline(path)}", flush=True)
-    write(plan, folder, recipe.name, errors)
-    return int(bool(errors))
+    return errors
 
 
 def config_words(configs: list[str]) -> list[str]:
@@ -144,7 +154,7 @@ def check_settings(folder: Path, own: dict[str, Any]) -> None:
     """
     path = folder / SETTINGS
     if not path.is_file():
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and (not folder.is_dir() or any(each.name != LOCK for each in folder.iterdir())):
             raise InputError(
                 f"--run_dir {folder}", expected="a new folder, or that of a comparison", got="one with other things"
             )
@@ -179,8 +189,7 @@ def difference(name: str, before: Any, now: Any) -> tuple[str, str]:
 def keep_settings(folder: Path, own: dict[str, Any]) -> None:
     """Note in a new folder what its runs have in common."""
     if not (folder / SETTINGS).is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / SETTINGS, json.dumps(own, indent=1, ensure_ascii=False) + "\n")
+        write_atomically(folder / SETTINGS, json.dumps(own, indent=1, ensure_ascii=False) + "\n")
 
 
 def refuse_unfit(plan: Plan, recipe: Path) -> None:
@@ -299,8 +308,8 @@ def write(plan: Plan, folder: Path, title: str, errors: dict[tuple[str, int], st
         "notes": notes,
         "variants": [asdict(summary) for summary in summaries],
     }
-    write_whole(folder / "compare.json", json.dumps(document, indent=1, ensure_ascii=False) + "\n")
-    write_whole(folder / "compare.md", markdown(title, table, [conclusion, *notes], failed))
+    write_atomically(folder / "compare.json", json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    write_atomically(folder / "compare.md", markdown(title, table, [conclusion, *notes], failed))
     print(f"\nreport: {folder / 'compare.md'}  ({folder / 'compare.json'})")
     print(f"plots:  {folder / 'compare.png'}, {folder / 'curves.png'}")
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rnnzoo.cli.run_folder import lock_folder
 from rnnzoo.cli.vary import Variant
 from rnnzoo.errors import InputError
 
@@ -53,7 +54,12 @@ def train(plan: Plan, variant: Variant, seed: int, place: Path) -> str:
     if resumed:
         options = [f"--resume={place}"]
     else:
-        shutil.rmtree(place, ignore_errors=True)
+        if place.is_dir():
+            try:
+                with lock_folder(place, str(place)):
+                    shutil.rmtree(place, ignore_errors=True)
+            except InputError as error:  # somebody resumed it by hand, it seems
+                return str(error)
         place.parent.mkdir(parents=True, exist_ok=True)
         options = [plan.recipe, *plan.overrides]
         options += [*variant.words, f"--seed_everything={seed}", f"--run_dir={place}"]

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentError
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -22,14 +23,14 @@ from rnnzoo import bundle
 from rnnzoo.callbacks.epoch_table import EpochTable
 from rnnzoo.callbacks.exact_resume import BestCheckpoint, LastCheckpoint
 from rnnzoo.callbacks.throughput import Throughput
+from rnnzoo.checkpoints import FOLDER, AtomicCheckpointIO
 from rnnzoo.cli.config_errors import explain_config_error, find_class, refuse_unknown_keys
 from rnnzoo.cli.imports import import_named
-from rnnzoo.cli.resume import ContinuedCSVLogger, Interrupted
+from rnnzoo.cli.metrics_log import MetricsLog
+from rnnzoo.cli.resume import Interrupted
 from rnnzoo.data.base import ZooData
 from rnnzoo.errors import InputError, find_input_error
 from rnnzoo.models.base import ZooModel
-
-CHECKPOINTS = "checkpoints"
 
 
 def quiet_lightning() -> None:
@@ -118,7 +119,7 @@ class ZooCLI(LightningCLI):
         extra: list[Any] = [self.throughput]
         metric, mode = self.model.selection
         if settings.get("enable_checkpointing") is not False:
-            folder = self.run_folder / CHECKPOINTS
+            folder = self.run_folder / FOLDER
             extra += [BestCheckpoint(folder, metric=metric, mode=mode), LastCheckpoint(folder)]
         columns = ("train/loss", "val/loss", f"val/{metric}", "train/gradient_norm", "train/clipped")
         extra.append(EpochTable(tuple(dict.fromkeys(columns))))
@@ -127,15 +128,18 @@ class ZooCLI(LightningCLI):
         settings["callbacks"] = [*(settings.get("callbacks") or []), *extra]
         if settings.get("logger") in (None, True):
             kwargs["logger"] = self._loggers()
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # users may have one of their own
+            trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+        return trainer
 
     def _loggers(self) -> list[Logger]:
         assert self.run_folder is not None
-        place: dict[str, Any] = {"save_dir": self.run_folder.parent, "name": self.run_folder.name, "version": ""}
         steps = 0 if self.resumed is None else self.resumed.steps
-        loggers: list[Logger] = [ContinuedCSVLogger(steps=steps, **place)]
+        loggers: list[Logger] = [MetricsLog(self.run_folder, steps=steps)]
         if find_spec("tensorboard") or find_spec("tensorboardX"):
-            loggers.append(TensorBoardLogger(**place))
+            name = self.run_folder.name
+            loggers.append(TensorBoardLogger(self.run_folder.parent, name=name, version=""))
         return loggers
 
     def resolved(self) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from lightning.pytorch import Trainer
 
 from rnnzoo.callbacks.exact_resume import BestCheckpoint
+from rnnzoo.checkpoints import read_checkpoint
 from rnnzoo.data.base import ZooData
 from rnnzoo.models.base import ZooModel
 
@@ -32,7 +32,7 @@ def load_best(model: ZooModel, trainer: Trainer) -> None:
     best = own[0].best_model_path if own else ""
     best = trainer.strategy.broadcast(best)
     if best and Path(best).is_file():
-        model.load_state_dict(torch.load(best, map_location="cpu", weights_only=True)["state_dict"])
+        model.load_state_dict(read_checkpoint(Path(best))["state_dict"])
 
 
 def evaluate(

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-import shutil
 from collections.abc import Collection
-from datetime import datetime
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rnnzoo.cli.arguments import BARE, Arguments, sort_arguments
-from rnnzoo.cli.output import check_writable
+from rnnzoo.cli.run_folder import claim_run_folder, run_name
 from rnnzoo.errors import InputError
+from rnnzoo.files import write_atomically
 from rnnzoo.recipes import find_recipe, read_recipe
-from rnnzoo.report import write_whole
 
 if TYPE_CHECKING:
     from rnnzoo.cli.engine import ZooCLI
@@ -49,8 +47,6 @@ options, in any order:
 OWN = ("run_dir", "resume")
 PREFIXES = ("model", "data", "trainer", "seed_everything", "imports")
 KEPT_OPEN = ("--data.", "--trainer.", "--imports", *BARE)  # what may be said anew of a run that is resumed
-TITLE = "# a run of "  # how the configuration of a run begins; the recipe follows
-RUN_FOLDER_VARIABLE = "RNNZOO_RUN_FOLDER"  # hands the folder of the first process to those that it launches
 
 
 def run(argv: list[str]) -> int:
@@ -59,31 +55,34 @@ def run(argv: list[str]) -> int:
     if {"--help", "-h"} & set(arguments.overrides):
         print(HELP)
         return 0
-    resumed = resumed_run(arguments)
-    if resumed is None:
-        recipe, configs = named_recipe(arguments, "fit")
-        title, folder = run_name(recipe), run_folder(arguments.own.get("run_dir"), recipe)
-    else:
-        title, folder, configs = resumed.title, resumed.folder, [str(resumed.config)]
+    with ExitStack() as stack:
+        resumed: Interrupted | None = None
+        folder: Path | None = None
+        if "resume" in arguments.own:
+            resumed = stack.enter_context(resumed_run(arguments))
+            title, folder, configs = resumed.title, resumed.folder, [str(resumed.config)]
+        else:
+            recipe, configs = named_recipe(arguments, "fit")
+            title = run_name(recipe)
+            if not any(is_question(word) for word in arguments.overrides):
+                folder = stack.enter_context(claim_run_folder(arguments.own.get("run_dir"), recipe))
 
-    from rnnzoo.cli.engine import ZooCLI, quiet_lightning
+        from rnnzoo.cli.engine import ZooCLI, quiet_lightning
 
-    quiet_lightning()
-    overrides = [help_of_recipe(word, configs) for word in arguments.overrides]
-    cli = ZooCLI([*(f"--config={config}" for config in configs), *overrides], run_folder=folder, resumed=resumed)
-    fit_and_report(cli, folder, title=title, command=["rnnzoo", "fit", *argv])
+        quiet_lightning()
+        overrides = [help_of_recipe(word, configs) for word in arguments.overrides]
+        cli = ZooCLI([*(f"--config={config}" for config in configs), *overrides], run_folder=folder, resumed=resumed)
+        assert folder is not None  # the parser has answered questions and left
+        fit_and_report(cli, folder, title=title, command=["rnnzoo", "fit", *argv])
     return 0
 
 
-def resumed_run(arguments: Arguments) -> Interrupted | None:
-    """Return the run that is to be gone on with, or None if a new one is to be trained.
+def resumed_run(arguments: Arguments) -> AbstractContextManager[Interrupted]:
+    """Return the run that is resumed, to be entered with its folder locked.
 
     Raises:
-        InputError: if it cannot be gone on with, or another recipe or folder is named beside it.
+        InputError: if another recipe or folder is named beside it.
     """
-    wanted = arguments.own.get("resume")
-    if wanted is None:
-        return None
     others = [arguments.positional, arguments.own.get("run_dir"), *arguments.configs]
     others += [word for word in arguments.overrides if not word.startswith(KEPT_OPEN)]
     if any(others):
@@ -94,9 +93,9 @@ def resumed_run(arguments: Arguments) -> Interrupted | None:
             fix="for another model begin a new run, with --model.init_from to start from this one",
         )
 
-    from rnnzoo.cli.resume import find_interrupted
+    from rnnzoo.cli.resume import resume
 
-    return find_interrupted(Path(wanted))
+    return resume(Path(arguments.own["resume"]))
 
 
 def named_recipe(arguments: Arguments, verb: str) -> tuple[str, list[str]]:
@@ -114,6 +113,12 @@ def named_recipe(arguments: Arguments, verb: str) -> tuple[str, list[str]]:
     return configs[0], configs
 
 
+def is_question(word: str) -> bool:
+    """Return whether a word of the command line asks for help or the configuration, not for a training."""
+    name = word.partition("=")[0]
+    return name in BARE or name.endswith(".help")
+
+
 def help_of_recipe(word: str, configs: list[str]) -> str:
     """Return ``--model.help`` with the class of the recipe's model, and any other word as it is."""
     section = word.removeprefix("--").removesuffix(".help")
@@ -126,50 +131,11 @@ def help_of_recipe(word: str, configs: list[str]) -> str:
     return f"{word}={named[-1]}"
 
 
-def run_folder(wanted: str | None, recipe: str) -> Path:
-    """Return the folder of this run, which does not exist yet; processes that a run launches get the same.
-
-    Raises:
-        InputError: if the wanted folder exists.
-    """
-    if RUN_FOLDER_VARIABLE in os.environ and "LOCAL_RANK" in os.environ:
-        return Path(os.environ[RUN_FOLDER_VARIABLE])
-    first = int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0  # who writes, under a launcher
-    if wanted is not None:
-        folder = Path(wanted)
-        if folder.exists() and first:
-            raise InputError(
-                f"--run_dir {wanted}", expected="a new folder", got="one that exists", fix="name another or remove it"
-            )
-        check_writable("--run_dir", folder)
-    else:
-        stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-        folder = Path("runs") / run_name(recipe) / stamp
-        number = 1
-        while folder.exists():
-            number += 1
-            folder = folder.with_name(f"{stamp}_{number}")
-    os.environ[RUN_FOLDER_VARIABLE] = str(folder)
-    return folder
-
-
-def run_name(recipe: str) -> str:
-    """Return what the runs of a recipe are filed under: its name, or for a file the file's.
-
-    >>> run_name("many_to_one/imdb"), run_name("my/own recipe.yaml"), run_name("runs/a/b/2026-01-01/config.yaml")
-    ('many_to_one/imdb', 'own_recipe', 'b')
-    """
-    path = Path(recipe)
-    if path.suffix not in (".yaml", ".yml"):
-        return recipe
-    if path.name == "config.yaml" and len(path.parts) > 2:  # of an earlier run
-        return path.parts[-3]
-    return path.stem.replace(" ", "_")
-
-
 def fit_and_report(cli: ZooCLI, folder: Path, *, title: str, command: list[str]) -> None:
     """Train, pick the best checkpoint, evaluate it, and write everything that a run folder holds."""
+    from rnnzoo.checkpoints import FOLDER, LAST
     from rnnzoo.cli.evaluation import evaluate, load_best
+    from rnnzoo.cli.resume import TITLE
 
     model, data, trainer = cli.model, cli.datamodule, cli.trainer
     if trainer.is_global_zero:
@@ -181,30 +147,21 @@ def fit_and_report(cli: ZooCLI, folder: Path, *, title: str, command: list[str])
         cli.resumed.check(model, epochs=trainer.max_epochs, steps=trainer.max_steps)
     model.configure_optimizers()  # what cannot be is refused before anything is written
     if trainer.is_global_zero:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / "config.yaml", f"{TITLE}{title}\n{cli.resolved()}")
+        write_atomically(folder / "config.yaml", f"{TITLE}{title}\n{cli.resolved()}")
     try:
         checkpoint = None if cli.resumed is None else cli.resumed.checkpoint
         trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         load_best(model, trainer)
         results = evaluate(model, data, trainer)
     except BaseException:
-        if trainer.is_global_zero:
-            leave(folder)
+        if trainer.is_global_zero and (folder / FOLDER / LAST).is_file():
+            print(f"\nto go on from the last checkpoint: rnnzoo fit --resume {shlex.quote(str(folder))}", flush=True)
         raise
     if not trainer.is_global_zero:
         return
     from rnnzoo.cli.run_report import write_run
 
     write_run(cli, folder, results, title=title, command=shlex.join(command))
-
-
-def leave(folder: Path) -> None:
-    """Leave a run that broke off: say how to go on with it, or remove what is of no use."""
-    if (folder / "checkpoints" / "last.ckpt").is_file():
-        print(f"\nto go on from the last checkpoint: rnnzoo fit --resume {shlex.quote(str(folder))}", flush=True)
-    elif not list(folder.glob("checkpoints/*.ckpt")):
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def describe(cli: ZooCLI) -> str:

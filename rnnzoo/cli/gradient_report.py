@@ -10,9 +10,10 @@ from typing import Any
 
 from rnnzoo.cli.listing import show
 from rnnzoo.cli.run_report import versions
+from rnnzoo.files import write_atomically
 from rnnzoo.models.gradient_flow import GradientFlow
-from rnnzoo.plots import new_figure
-from rnnzoo.report import finite, table_row, write_whole
+from rnnzoo.plots import new_figure, save
+from rnnzoo.report import finite, table_row
 
 SHOWN_LAGS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 INITIAL = "at initialisation"
@@ -54,7 +55,6 @@ def write(measured: Sequence[Measured], folder: Path, *, title: str, lags: int, 
         "gate saturation": gate_table(measured),
     }
     tables = {name: table for name, table in tables.items() if table}
-    folder.mkdir(parents=True, exist_ok=True)
     draw_curves(measured, folder / "gradients.png")
     drawn = ["gradients.png"]
     if "gate saturation" in tables:
@@ -68,12 +68,12 @@ def write(measured: Sequence[Measured], folder: Path, *, title: str, lags: int, 
         "versions": versions(),
         "command": command,
     }
-    write_whole(folder / "gradients.json", json.dumps(finite(document), indent=2, ensure_ascii=False) + "\n")
+    write_atomically(folder / "gradients.json", json.dumps(finite(document), indent=2, ensure_ascii=False) + "\n")
     lines = [f"# Gradients of {title}", ""]
     for name, table in tables.items():
         lines += [f"## {name.capitalize()}", "", *markdown_table(table), "", f"{DEFINITIONS[name]}.", ""]
     lines += ["## Command", "", "```", command, "```", "", *(f"![{name}]({name})" for name in drawn)]
-    write_whole(folder / "gradients.md", "\n".join(lines) + "\n")
+    write_atomically(folder / "gradients.md", "\n".join(lines) + "\n")
     for name, table in tables.items():
         print(f"{name}:")
         show(table, as_json=False)
@@ -166,7 +166,7 @@ def draw_curves(measured: Sequence[Measured], target: Path) -> None:
                 axes.set_ylabel("gradient norm")
             if axes.lines:
                 axes.legend(fontsize=7)
-    figure.savefig(target, dpi=120)
+    save(figure, target)
 
 
 def positive(values: Sequence[float]) -> list[float]:
@@ -195,4 +195,4 @@ def draw_gates(measured: Sequence[Measured], target: Path) -> None:
     axes.set_xlim(0, 1)
     axes.set_xlabel("share of the activations")
     axes.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
-    figure.savefig(target, dpi=120)
+    save(figure, target)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from rnnzoo.cli.arguments import Arguments, sort_arguments
 from rnnzoo.cli.cells import chosen_cells
-from rnnzoo.cli.fit import PREFIXES, named_recipe, run_folder, run_name
+from rnnzoo.cli.fit import PREFIXES, named_recipe
 from rnnzoo.cli.imports import import_named
+from rnnzoo.cli.run_folder import claim_run_folder, run_name
 from rnnzoo.errors import InputError
 
 if TYPE_CHECKING:
@@ -52,20 +53,20 @@ def run(argv: list[str]) -> int:
     for other in ("cells", "steps"):
         if "model" in own and other in own:
             raise InputError("rnnzoo gradients", expected=f"--model or --{other}", got="both")
-    folder = run_folder(own.get("run_dir"), recipe)
 
     from rnnzoo.cli.engine import quiet_lightning
     from rnnzoo.cli.gradient_report import write
 
     quiet_lightning()
     measured: list[Measured] = []
-    for cell in cells:
-        cli = build(configs, arguments, cell, steps)
-        if "model" in own:
-            measured += look_at_model(cli, own["model"], lags)
-        else:
-            measured += look_at_recipe(cli, lags, steps)
-    write(measured, folder, title=run_name(recipe), lags=lags, command=shlex.join(["rnnzoo", "gradients", *argv]))
+    with claim_run_folder(own.get("run_dir"), recipe) as folder:
+        for cell in cells:
+            cli = build(configs, arguments, cell, steps)
+            if "model" in own:
+                measured += look_at_model(cli, own["model"], lags)
+            else:
+                measured += look_at_recipe(cli, lags, steps)
+        write(measured, folder, title=run_name(recipe), lags=lags, command=shlex.join(["rnnzoo", "gradients", *argv]))
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -10,11 +11,17 @@ from pathlib import Path
 from typing import IO, Any
 
 from rnnzoo.errors import InputError
+from rnnzoo.files import atomic_file
 
 
 @contextmanager
-def open_target(option: str, target: str) -> Iterator[IO[Any]]:
-    """Open standard output, or a file that appears under its name only when it is whole.
+def open_target(option: str, target: str, *, keep: bool = False) -> Iterator[IO[Any]]:
+    """Open standard output, or a new text file that appears under its name only when it is closed.
+
+    Args:
+        option: the option that names it, for messages.
+        target: the file, or - for standard output.
+        keep: whether what was written before an error is kept; else there is no file then.
 
     Raises:
         InputError: if there cannot be such a file.
@@ -25,13 +32,20 @@ def open_target(option: str, target: str) -> Iterator[IO[Any]]:
         return
     path = Path(target)
     check_file(option, path)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with draft.open("w", encoding="utf-8") as file:
-            yield file
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+    failure: BaseException | None = None
+    with atomic_file(path) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8")
+        try:
+            yield text
+        except BaseException as error:
+            text.flush()
+            if not keep or file.tell() == 0:
+                raise
+            failure = error
+        finally:
+            text.detach()  # which flushes it
+    if failure is not None:
+        raise failure
 
 
 def check_file(option: str, path: Path) -> None:

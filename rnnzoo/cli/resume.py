@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Mapping
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 from lightning import LightningModule
-from lightning.fabric.loggers.logger import rank_zero_experiment
-from lightning.pytorch.loggers import CSVLogger
 
-from rnnzoo.cli.fit import TITLE
+from rnnzoo.checkpoints import BEST, FOLDER, LAST, newest_readable, read_checkpoint
+from rnnzoo.cli.run_folder import lock_folder
 from rnnzoo.errors import InputError
-from rnnzoo.report import write_whole
+
+CONFIG = "config.yaml"
+TITLE = "# a run of "  # how the configuration of a run begins; the recipe follows
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,13 @@ class Interrupted:
     epochs: int
     steps: int
 
+    def reported_steps(self) -> int:
+        """Return the optimizer steps of the model that the run's report is about; -1 if there is none."""
+        try:
+            return int(json.loads((self.folder / "report.json").read_text(encoding="utf-8"))["training"]["steps"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return -1
+
     def check(self, model: LightningModule, *, epochs: int | None, steps: int) -> None:
         """See that there is something left to train, and that it is the same model; nothing is changed before this.
 
@@ -59,7 +68,7 @@ class Interrupted:
                 fix="train anew without EarlyStopping, or with more patience",
             )
         ended = 0 <= (-1 if epochs is None else epochs) <= self.epochs or 0 <= steps <= self.steps
-        if ended and (self.folder / "report.json").is_file():
+        if ended and self.reported_steps() >= self.steps:
             raise InputError(
                 where,
                 expected="a run with something left to train",
@@ -79,22 +88,55 @@ class Interrupted:
                 )
 
 
-def find_interrupted(folder: Path) -> Interrupted:
-    """Look at what a run left.
+@contextmanager
+def resume(folder: Path) -> Iterator[Interrupted]:
+    """Lock the folder of a run that is to be resumed, and look at what the run left.
 
     Raises:
-        InputError: if this is no run folder, or the run had not finished an epoch.
+        InputError: as `find_interrupted`, and if another process works on the run.
     """
-    config, checkpoint = folder / "config.yaml", folder / "checkpoints" / "last.ckpt"
-    where = f"--resume {folder}"
-    if not config.is_file():
-        raise InputError(where, expected="a run folder, with the config.yaml of its run", got="none")
-    if not checkpoint.is_file():
-        fix = f"train anew: rnnzoo fit {config}"
-        raise InputError(where, expected="a run that came to a checkpoint (checkpoints/last.ckpt)", got="none", fix=fix)
+    check_run_folder(folder)
+    with lock_folder(folder, f"--resume {folder}"):
+        interrupted = find_interrupted(folder)
+        if interrupted.checkpoint.name != LAST:
+            state = "is damaged" if (folder / FOLDER / LAST).is_file() else "is missing"
+            text = f"note: {folder / FOLDER / LAST} {state}: resumed from {BEST} ({interrupted.epochs} epochs finished)"
+            print(text, file=sys.stderr, flush=True)
+        yield interrupted
+
+
+def check_run_folder(folder: Path) -> None:
+    """See that there is a run folder.
+
+    Raises:
+        InputError: if there is none.
+    """
+    if not (folder / CONFIG).is_file():
+        raise InputError(f"--resume {folder}", expected=f"a run folder, with the {CONFIG} of its run", got="none")
+
+
+def find_interrupted(folder: Path) -> Interrupted:
+    """Look at what a run left: of its checkpoints the last, or the best if the last is damaged.
+
+    Raises:
+        InputError: if this is no run folder, or the run left no checkpoint that can be read.
+    """
+    check_run_folder(folder)
+    config = folder / CONFIG
+    fix = f"train anew: rnnzoo fit {config}"
+    if not any((folder / FOLDER / name).is_file() for name in (LAST, BEST)):
+        raise InputError(
+            f"--resume {folder}",
+            expected=f"a run that came to a checkpoint ({FOLDER}/{LAST})",
+            got="none",
+            fix=fix,
+        )
+    try:
+        checkpoint, stored = newest_readable(folder, (LAST, BEST))
+    except InputError as error:
+        raise InputError.from_text(f"{error}; {fix}") from error
     first = config.read_text(encoding="utf-8").partition("\n")[0]
     title = first.removeprefix(TITLE) if first.startswith(TITLE) else folder.name
-    stored = read_checkpoint(checkpoint)
     return Interrupted(folder, title, config, checkpoint, int(stored["epoch"]), int(stored["global_step"]))
 
 
@@ -102,51 +144,3 @@ def has_stopped(stored: Mapping[str, Any]) -> bool:
     """Return whether the training of a checkpoint was ended by a callback that watched a metric."""
     callbacks = stored.get("callbacks", {}).items()
     return any(name.startswith("EarlyStopping") and state.get("stopped_epoch", 0) > 0 for name, state in callbacks)
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint; its tensors stay on disk until they are looked at.
-
-    Raises:
-        InputError: if it cannot be read.
-    """
-    import torch
-
-    try:
-        found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        found["epoch"], found["global_step"], found["state_dict"]
-    except (OSError, RuntimeError, UnpicklingError, EOFError, KeyError) as error:
-        fix = f"train anew: rnnzoo fit {path.parents[1] / 'config.yaml'}"
-        raise InputError(str(path), expected="a checkpoint", got="a file that is damaged", fix=fix) from error
-    return found
-
-
-class ContinuedCSVLogger(CSVLogger):
-    """Lightning's CSV logger, but the rows of earlier steps stay; it would remove them.
-
-    Args:
-        steps: optimizer steps that a checkpoint contains; rows of later ones are made again.
-        place: arguments of Lightning's logger.
-    """
-
-    def __init__(self, *, steps: int, **place: Any) -> None:
-        super().__init__(**place)
-        self.steps = steps
-
-    @property
-    @rank_zero_experiment
-    def experiment(self) -> Any:
-        """Return what writes the rows, with the earlier ones already there."""
-        if self._experiment is not None:
-            return self._experiment
-        path = Path(self.log_dir) / "metrics.csv"
-        text = path.read_text(encoding="utf-8") if path.is_file() else ""
-        lines = text.splitlines()
-        header, *rows = list(csv.reader(lines)) or [[]]
-        writer = super().experiment
-        if "step" in header:
-            place = header.index("step")
-            kept = [line for line, row in zip(lines[1:], rows, strict=True) if int(row[place]) < self.steps]
-            write_whole(path, "\n".join([lines[0], *kept]) + "\n")
-            writer.metrics_keys = header
-        return writer

@@ -10,7 +10,7 @@ from typing import Any
 from rnnzoo.cli.arguments import sort_arguments
 from rnnzoo.cli.output import check_file
 from rnnzoo.errors import InputError
-from rnnzoo.report import write_whole
+from rnnzoo.files import write_atomically
 
 SUMMARY = "measure a trained model on the test split of its data, or of other data"
 HELP = """usage: rnnzoo test RUN_OR_MODEL [--KEY VALUE ...]
@@ -86,5 +86,5 @@ def run(argv: list[str]) -> int:
             name: {"value": value, "definition": found.definitions[split][name]}
             for name, value in found.values[split].items()
         }
-        write_whole(output, json.dumps({"metrics": {split: values}}, indent=2, ensure_ascii=False) + "\n")
+        write_atomically(output, json.dumps({"metrics": {split: values}}, indent=2, ensure_ascii=False) + "\n")
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -12,6 +11,13 @@ import datasets
 import numpy as np
 import torch
 from torch import Tensor
+
+from rnnzoo.files import atomic_file
+
+
+class TooLargeError(ValueError):
+    """A feature does not fit into float16."""
+
 
 Encode = Callable[[Tensor], Tensor]  # images [B, 3, Y, X] → features [B, L, D]
 
@@ -58,28 +64,25 @@ def compute_features(
         dtype: what to try.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    done, array = 0, None
+    done, shape = 0, None
     print(f"encoding {count:,} {what} once; the features are kept in {path.parent}", file=sys.stderr, flush=True)
     try:
-        for images in batches:
-            with torch.inference_mode():
-                found = encode(images).float().cpu().numpy()  # [B, L, D]
-            if dtype is np.float16 and np.abs(found).max(initial=0) > np.finfo(np.float16).max:
-                del array
-                return compute_features(path, batches, encode, count=count, what=what, dtype=np.float32)
-            if array is None:
-                array = np.lib.format.open_memmap(draft, mode="w+", dtype=dtype, shape=(count, *found.shape[1:]))
-            array[done : done + len(found)] = found
-            done += len(found)
-            show_progress(done, count)
-        assert array is not None
-        assert done == count
-        array.flush()
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
-    return None
+        with atomic_file(path) as file:
+            for images in batches:
+                with torch.inference_mode():
+                    features = encode(images).float().cpu().numpy()  # [B, L, D]
+                if dtype is np.float16 and np.abs(features).max(initial=0) > np.finfo(np.float16).max:
+                    raise TooLargeError
+                if shape is None:
+                    shape = (count, *features.shape[1:])
+                    header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
+                    np.lib.format.write_array_header_1_0(file, header)
+                file.write(np.ascontiguousarray(features, dtype=dtype).data)
+                done += len(features)
+                show_progress(done, count)
+            assert done == count
+    except TooLargeError:
+        compute_features(path, batches, encode, count=count, what=what, dtype=np.float32)
 
 
 def show_progress(done: int, count: int) -> None:

@@ -141,6 +141,22 @@ def test_the_epochs_after_the_one_that_is_gone_on_with_are_the_same_too(tmp_path
         assert torch.equal(value, resumed.model.state_dict()[key]), key
 
 
+@pytest.mark.parametrize("name", ["tagger", "stream", pytest.param("average", marks=SLOW), "validated"])
+def test_the_best_checkpoint_stands_in_for_a_damaged_last_one(tmp_path, name):
+    """Only a scheduler that watches a metric has yet to take its step there."""
+    validated = ["--data.batch_size=8", "--trainer.val_check_interval=0.5", "--model.optimizer.lr=0.3"]
+    options = CASES.get(name) or ["many_to_many/hidden_markov", "--model.hidden_size=6", *validated]
+    whole = train(tmp_path / "whole", options)
+    with pytest.raises(KilledError):
+        train(tmp_path / "part", options, kill=(2, 2))
+    checkpoint = tmp_path / "part" / "checkpoints" / "best.ckpt"
+    resumed = train(tmp_path / "part", options, checkpoint=checkpoint)
+    assert resumed.trainer.global_step == whole.trainer.global_step
+    assert resumed.trainer.current_epoch == whole.trainer.current_epoch
+    for key, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[key]), key
+
+
 def test_other_batches_within_an_epoch_are_refused_and_a_later_training_begins_at_its_beginning(tmp_path):
     options = [*CASES["tagger"], "--data.batch_size=16"]
     train(tmp_path / "part", [*options, "--trainer.max_steps=6"])

@@ -51,7 +51,7 @@ def test_the_last_checkpoint_is_of_the_last_epoch_whatever_the_best_is(tmp_path)
         name: torch.load(tmp_path / "run" / "checkpoints" / f"{name}.ckpt", weights_only=True)["epoch"]
         for name in ("best", "last")
     }
-    assert epochs == {"best": 0, "last": 2}  # Lightning numbers the running epoch; the last is of all that are done
+    assert epochs == {"best": 1, "last": 2}  # finished epochs
 
 
 def test_the_report_has_values_with_definitions_and_what_made_them(run_folder):
@@ -341,6 +341,38 @@ def test_what_is_no_run_or_is_damaged_does_not_go_on(run_folder, tmp_path, capsy
         (tmp_path / "checkpoints" / "last.ckpt").write_bytes(damaged)
         assert main(["fit", "--resume", str(tmp_path)]) == 2
         assert "last.ckpt: expected a checkpoint, got a file that is damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_a_damaged_last_checkpoint_falls_back_to_the_best_and_says_so(run_folder, tmp_path, capsys, damage):
+    folder = tmp_path / "run"
+    shutil.copytree(run_folder, folder)
+    last = folder / "checkpoints" / "last.ckpt"
+    if damage == "cut":
+        last.write_bytes(last.read_bytes()[:-99])
+    else:
+        last.unlink()
+    with (folder / "metrics.csv").open("a") as file:
+        file.write("1,7,9")  # half a row, too
+    (folder / "checkpoints" / ".last.ckpt.0a1b2c3d.tmp").write_text("half")
+    assert main(["fit", "--resume", str(folder), "--trainer.max_epochs", "3"]) == 0
+    state = {"cut": "is damaged", "gone": "is missing"}[damage]
+    assert f"note: {last} {state}: resumed from best.ckpt (2 epochs finished)\n" in capsys.readouterr().err
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+    assert torch.load(last, weights_only=True)["epoch"] == 3
+    with (folder / "metrics.csv").open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file) if row["train/loss"]] == ["0", "1", "2"]
+
+
+def test_a_run_that_was_killed_before_its_new_report_writes_it_when_resumed(run_folder, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    shutil.copytree(run_folder, folder)
+    with monkeypatch.context() as broken:
+        broken.setattr("rnnzoo.cli.run_report.write_run", lambda *_, **__: pytest.fail("killed"))
+        with pytest.raises(pytest.fail.Exception):
+            main(["fit", "--resume", str(folder), "--trainer.max_epochs", "3"])
+    assert main(["fit", "--resume", str(folder)]) == 0
+    assert json.loads((folder / "report.json").read_text())["training"]["epochs"] == 3
 
 
 def test_an_interrupted_run_says_how_to_go_on(tmp_path, monkeypatch, capsys):
