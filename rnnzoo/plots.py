@@ -45,9 +45,10 @@ def learning_curves(metrics: Path, target: Path, selection: str) -> bool:
     """
     with metrics.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    trained = [float(row["epoch"]) for row in rows if row.get("train/loss")]
+    trained = [float(row["epoch"]) for row in rows if row.get("train/loss") or row.get("train/objective")]
     rows = [row for row in rows if row.get("epoch") and float(row["epoch"]) <= max(trained, default=0)]  # no final test
-    panels = [["train/loss", "val/loss"], [f"val/{selection}"], ["train/gradient_norm"], ["train/clipped"]]
+    panels = [["train/loss", "val/loss"], [f"val/{selection}"], ["train/penalty"], ["train/objective"]]
+    panels += [["train/gradient_norm"], ["train/clipped"]]
     panels = [panel for panel in panels if any(row.get(name) for name in panel for row in rows)]
     panels = [panel for place, panel in enumerate(panels) if place == 0 or panel[0] not in panels[0]]
     if not panels:

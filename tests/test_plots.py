@@ -64,6 +64,18 @@ def test_a_model_selected_by_its_loss_has_no_panel_twice(metrics, tmp_path, draw
     assert len(labels) == len(set(labels))
 
 
+def test_what_is_minimised_beside_the_loss_has_a_panel_of_its_own(tmp_path, drawn):
+    metrics = tmp_path / "metrics.csv"
+    header = "epoch,train/loss,val/loss,train/penalty,train/objective"
+    metrics.write_text(f"{header}\n0,2.0,,0.5,\n0,,2.5,,\n1,,,,-0.25\n1,,2.25,,\n", encoding="utf-8")
+    assert plots.learning_curves(metrics, tmp_path / "curves.png", "loss")
+    assert [lines_of(axes) for axes in drawn[0].axes] == [
+        {"train/loss": [[0], [2.0]], "val/loss": [[0, 1], [2.5, 2.25]]},
+        {"train/penalty": [[0], [0.5]]},
+        {"train/objective": [[1], [-0.25]]},
+    ]
+
+
 def test_a_run_without_values_draws_nothing(tmp_path):
     metrics = tmp_path / "metrics.csv"
     metrics.write_text("epoch,step\n", encoding="utf-8")

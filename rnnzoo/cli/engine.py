@@ -121,7 +121,7 @@ class ZooCLI(LightningCLI):
         if settings.get("enable_checkpointing") is not False:
             folder = self.run_folder / FOLDER
             extra += [BestCheckpoint(folder, metric=metric, mode=mode), LastCheckpoint(folder)]
-        columns = ("train/loss", "val/loss", f"val/{metric}", "train/gradient_norm", "train/clipped")
+        columns = ("train/loss", "val/loss", f"val/{metric}", "train/objective", "train/gradient_norm", "train/clipped")
         extra.append(EpochTable(tuple(dict.fromkeys(columns))))
         if settings.get("enable_progress_bar") is not False:
             extra.append(TQDMProgressBar(refresh_rate=1 if sys.stdout.isatty() else 25, leave=False))

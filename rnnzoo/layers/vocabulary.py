@@ -69,6 +69,10 @@ class VocabularyHead(nn.Module):
         The logits are computed in chunks, their gradient at once with them, so that those of all items are never held
         at the same time. A negative target counts nothing. Cannot be differentiated twice.
         """
+        return self.losses(hidden, targets, label_smoothing=label_smoothing)[0]
+
+    def losses(self, hidden: Tensor, targets: Tensor, *, label_smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
+        """Return what `loss` does, and the same without label smoothing, which has no gradient."""
         known = targets >= 0
         inputs, targets = self._project(hidden[known]), targets[known]
         wanted = torch.is_grad_enabled()  # inside the function it is always off
@@ -107,15 +111,19 @@ class ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, smoothing: float, wanted: bool
-    ) -> Tensor:
-        """Return Σ loss of inputs [N, E], weight [V, E], bias [V], targets [N], with gradients if they are wanted."""
+    ) -> tuple[Tensor, Tensor]:
+        """Return Σ loss of inputs [N, E], weight [V, E], bias [V], targets [N], with gradients if they are wanted.
+
+        The second number is the sum without smoothing.
+        """
         device = inputs.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
         size = weight.shape[0]
         need_inputs, need_weight, need_bias = (wanted and needed for needed in ctx.needs_input_grad[:3])
         with torch.autocast(device, enabled=False):
             low = weight.to(dtype)
-            total = widen(torch.zeros((), dtype=weight.dtype, device=inputs.device))
+            plain = widen(torch.zeros((), dtype=weight.dtype, device=inputs.device))
+            spread = torch.zeros_like(plain)  # what smoothing adds
             inputs_grad = torch.empty_like(inputs) if need_inputs else None
             weight_grad = WeightGrad(weight, dtype=dtype) if need_weight else None  # sums over chunks
             bias_grad = torch.zeros_like(bias, dtype=wide(bias.dtype)) if need_bias else None
@@ -128,8 +136,9 @@ class ChunkedCrossEntropy(torch.autograd.Function):
                     logits = widen(multiply(chunk, low)).add_(bias)
                 logits = torch.log_softmax(logits, 1)
                 found = logits.gather(1, target.unsqueeze(1))
-                spread = smoothing * logits.mean(1, keepdim=True) if smoothing > 0 else 0.0
-                total -= ((1 - smoothing) * found + spread).sum()
+                plain -= found.sum()
+                if smoothing > 0:
+                    spread += smoothing * (found - logits.mean(1, keepdim=True)).sum()
                 if not (need_inputs or need_weight or need_bias):
                     continue
                 grad = logits.exp_()  # softmax − target distribution, in place: a pass over V costs as a product does
@@ -145,10 +154,11 @@ class ChunkedCrossEntropy(torch.autograd.Function):
                     weight_grad.add(grad, chunk)
         narrow = ((None if weight_grad is None else weight_grad.total(), weight), (bias_grad, bias))
         ctx.save_for_backward(inputs_grad, *(None if each is None else each.to(like.dtype) for each, like in narrow))
-        return total
+        ctx.mark_non_differentiable(plain)
+        return plain + spread, plain
 
     @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> Any:
+    def backward(ctx: Any, grad_output: Tensor, _: Any) -> Any:
         """Scale what the forward pass found.
 
         Raises:

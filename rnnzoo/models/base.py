@@ -23,7 +23,7 @@ from rnnzoo.batches import Batch
 from rnnzoo.errors import InputError, need_list, unknown_name
 from rnnzoo.metrics.base import ZooMetric
 from rnnzoo.models.evaluating import evaluated
-from rnnzoo.models.losses import Objective
+from rnnzoo.models.losses import Objective, RegularisedObjective
 from rnnzoo.models.options import as_plain
 from rnnzoo.processors.base import Processor, load_processor
 from rnnzoo.text.vocabulary import Vocabulary
@@ -44,6 +44,9 @@ class ZooModel(LightningModule, ABC):
     norm before clipping (mean and largest of an epoch) and the share of clipped steps are logged as
     ``train/gradient_norm``, ``train/largest_gradient_norm`` and ``train/clipped``.
     The loss is the mean over the valid items of the whole batch: of all processes, and of all accumulated batches.
+    ``train/loss`` is defined as ``val/loss`` is, but measured while training, with dropout. Label smoothing, class
+    weights and penalties are in what is minimised, ``train/loss`` + ``train/penalty``. Where that has no such loss in
+    it, as in self-critical training, it is logged as ``train/objective``.
 
     Args:
         processor: turns raw samples into batches; saved with the weights.
@@ -260,16 +263,17 @@ class ZooModel(LightningModule, ABC):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return the mean loss of a batch, scaled so that the gradient is the mean over the global batch."""
-        total, items = self.objective(self(batch), batch)
-        sums = torch.stack([total.detach(), items.detach().to(total.dtype)])
+        objective = self.objective(self(batch), batch)
+        total = objective.total
+        numbers = [*objective, *(objective.reported or ())]  # sums and counts
+        sums = torch.stack([number.detach().to(total.dtype) for number in numbers])
         processes = self.trainer.world_size
         if processes > 1:
             torch.distributed.all_reduce(sums)
         mean = sums[0] / sums[1].clamp(min=1e-12)
         if not torch.isfinite(mean):
             raise self._non_finite(mean, total, batch)
-        weight: Any = max(float(sums[1]), 1e-12)  # no whole number where classes have weights
-        self.log("train/loss", mean, on_step=False, on_epoch=True, prog_bar=True, batch_size=weight)
+        self._log_losses(mean, sums, regularised=isinstance(objective, RegularisedObjective))
         first = sums[1] if self._window_first is None else self._window_first
         first = torch.where(first > 0, first, sums[1])  # a batch without items has no gradient to be scaled
         self._window_total = sums[1] if self._window_total is None else self._window_total + sums[1]
@@ -394,6 +398,24 @@ class ZooModel(LightningModule, ABC):
         for name, value in values.items():
             # The metrics are already the same on all processes: nothing is left to reduce.
             self.log(f"{split}/{name}", value, prog_bar=split == "val" and name == shown, sync_dist=False)
+
+    def _log_losses(self, mean: Tensor, sums: Tensor, *, regularised: bool) -> None:
+        """Log the loss of a training batch as evaluations define it, and what is minimised beside it.
+
+        Args:
+            mean: what is minimised.
+            sums: its sum and count, and those of the reported loss if that is known.
+            regularised: whether the two differ.
+        """
+        how: dict[str, Any] = {"on_step": False, "on_epoch": True}
+        weights: list[Any] = [max(count, 1e-12) for count in sums[1::2].tolist()]  # no integers with class weights
+        if len(sums) == 2:
+            self.log("train/objective", mean, prog_bar=True, batch_size=weights[0], **how)
+            return
+        loss = sums[2] / sums[3].clamp(min=1e-12) if regularised else mean
+        self.log("train/loss", loss, prog_bar=True, batch_size=weights[1], **how)
+        if regularised:
+            self.log("train/penalty", mean - loss, batch_size=weights[0], **how)
 
     def _non_finite(self, loss: Tensor, own: Tensor, batch: Batch) -> InputError:
         ids: list[int] = [] if torch.isfinite(own) else batch.ids.tolist()

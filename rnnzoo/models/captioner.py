@@ -26,7 +26,7 @@ from rnnzoo.models.base import OptimizerFactory, SchedulerFactory, ZooModel, as_
 from rnnzoo.models.caption_decoders import build_decoder
 from rnnzoo.models.caption_options import GridOptions, ImageEncoderOptions, SelfCriticalOptions
 from rnnzoo.models.evaluating import evaluated, evaluating
-from rnnzoo.models.losses import Objective
+from rnnzoo.models.losses import Objective, RegularisedObjective
 from rnnzoo.models.options import RecurrentOptions, WordOptions, as_options
 from rnnzoo.models.self_critical import SelfCritical
 from rnnzoo.processors.captions import CaptionProcessor
@@ -263,7 +263,7 @@ class Captioner(ZooModel):
         assert batch.captions is not None
         assert batch.caption_rows is not None
         reading, valid = outputs.reading, batch.captions >= 0  # [C, T]
-        total = self.decoder.head.loss(reading.hidden, batch.captions, label_smoothing=self.label_smoothing)
+        total, plain = self.decoder.head.losses(reading.hidden, batch.captions, label_smoothing=self.label_smoothing)
         if isinstance(self.decoder, GazeDecoder) and reading.weights is not None:
             mask = outputs.context.memory.mask[batch.caption_rows]  # [C, L]
             missing = torch.where(mask, 1 - reading.weights.sum(1), 0.0)  # padded steps have no weights
@@ -272,7 +272,10 @@ class Captioner(ZooModel):
                 with torch.no_grad():
                     logs = self.decoder.head.log_likelihoods(reading.hidden, batch.captions)  # [C, T]
                 total = total + self.decoder.choice.regulariser(reading.weights, reading.places, logs, valid)
-        return Objective(total, valid.sum().to(total.dtype))
+        items = valid.sum().to(total.dtype)
+        if self.label_smoothing == 0 and not isinstance(self.decoder, GazeDecoder):
+            return Objective(total, items)
+        return RegularisedObjective(total, items, Objective(plain, items))
 
     def build_metrics(self) -> dict[str, ZooMetric]:
         """Teacher-forced loss; BLEU, CIDEr-D, ROUGE-L and exact matches of the model's own captions."""

@@ -22,7 +22,7 @@ from rnnzoo.models.base import OptimizerFactory, SchedulerFactory, as_processor
 from rnnzoo.models.encoder import build_recurrent, build_words
 from rnnzoo.models.evaluating import evaluated
 from rnnzoo.models.generation import READ_STEPS, stream_text
-from rnnzoo.models.losses import Objective, activation_penalty
+from rnnzoo.models.losses import Objective, RegularisedObjective, activation_penalty
 from rnnzoo.models.options import RecurrentOptions, Regularisation, WordOptions, as_options
 from rnnzoo.models.stream_model import StreamModel
 from rnnzoo.processors.language import LanguageProcessor
@@ -158,15 +158,16 @@ class LanguageModel(StreamModel):
         return Read(self._drop(raw, self.regularisation.output_dropout), raw, state)
 
     def objective(self, outputs: Read, batch: StreamBatch) -> Objective:
-        """Return the cross-entropy in nats of the next tokens with the activation penalties, and the tokens' number.
-
-        The penalties are in ``train/loss``, which is what is minimised, and in no loss of an evaluation.
-        """
+        """Return the cross-entropy in nats of the next tokens with the activation penalties, and the tokens' number."""
         options, valid = self.regularisation, batch.targets >= 0  # [B, T]
-        total = self.head.loss(outputs.hidden, batch.targets) + activation_penalty(
+        loss = self.head.loss(outputs.hidden, batch.targets)
+        penalty = activation_penalty(
             outputs.raw, outputs.hidden, valid, alpha=options.alpha, beta=options.beta, resets=batch.resets
         )
-        return Objective(total, valid.sum().to(total.dtype))
+        items = valid.sum().to(loss.dtype)
+        if options.alpha == 0 and options.beta == 0:
+            return Objective(loss, items)
+        return RegularisedObjective(loss + penalty, items, Objective(loss, items))
 
     def build_metrics(self) -> dict[str, Any]:
         """Nats and perplexity per token, bits per character, perplexity per word."""

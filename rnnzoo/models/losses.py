@@ -21,6 +21,34 @@ class Objective(NamedTuple):
     total: Tensor  # scalar, with gradient
     items: Tensor  # scalar: the items in the sum (or the sum of their weights)
 
+    @property
+    def reported(self) -> Objective | None:
+        """What evaluations report as the loss, on this batch, without gradient; None if it was not computed."""
+        return Objective(self.total.detach(), self.items)
+
+
+class RegularisedObjective(Objective):
+    """An objective that is not the reported loss alone: it is smoothed, weighted, or has penalties added.
+
+    Args:
+        total: scalar, with gradient.
+        items: scalar.
+        reported: the loss as evaluations report it, of the same outputs; None if it is not known.
+    """
+
+    def __new__(cls, total: Tensor, items: Tensor, reported: Objective | None) -> RegularisedObjective:
+        """Make the pair."""
+        made = super().__new__(cls, total, items)
+        made._reported = None if reported is None else Objective(reported.total.detach(), reported.items)
+        return made
+
+    _reported: Objective | None
+
+    @property
+    def reported(self) -> Objective | None:
+        """What evaluations report as the loss."""
+        return self._reported
+
 
 class SampleLosses(NamedTuple):
     """Losses of single samples, for reporting: neither smoothed nor weighted."""
@@ -44,8 +72,12 @@ def cross_entropy(
     logits, targets = widen(logits[known]), targets[known]  # [N, C], [N]
     weights = None if weights is None else weights.to(logits.dtype)  # which may be narrow, as the model is
     total = F.cross_entropy(logits, targets, weight=weights, label_smoothing=label_smoothing, reduction="sum")
-    count = known.sum() if weights is None else weights[targets].sum()
-    return Objective(total, count.to(total.dtype))
+    count = known.sum().to(total.dtype)
+    if weights is None and label_smoothing == 0:
+        return Objective(total, count)
+    with torch.no_grad():
+        reported = Objective(F.cross_entropy(logits, targets, reduction="sum"), count)
+    return RegularisedObjective(total, count if weights is None else weights[targets].sum().to(total.dtype), reported)
 
 
 def sample_cross_entropy(logits: Tensor, targets: Tensor) -> SampleLosses:

@@ -17,7 +17,7 @@ from rnnzoo.decoding.trace import Hypothesis
 from rnnzoo.decoding.visual import VisualContext, VisualDecoder
 from rnnzoo.metrics.cider import CiderD
 from rnnzoo.models.caption_options import SelfCriticalOptions
-from rnnzoo.models.losses import Objective
+from rnnzoo.models.losses import Objective, RegularisedObjective
 from rnnzoo.state import detach, select_rows
 from rnnzoo.text.tokenizer import UNKNOWN_ID, Tokenizer
 
@@ -91,7 +91,8 @@ class SelfCritical:
         rows = torch.arange(len(sampled), device=device).repeat_interleave(count)
         reading = decoder(targets, select_rows(context, rows))
         logs = decoder.head.log_likelihoods(reading.hidden, targets).sum(1)  # [B · K]
-        return Objective(-(advantages.to(logs.dtype) * logs).sum(), (targets >= 0).sum().to(logs.dtype))
+        total = -(advantages.to(logs.dtype) * logs).sum()
+        return RegularisedObjective(total, (targets >= 0).sum().to(logs.dtype), None)
 
     def rewards(self, hypotheses: Sequence[Hypothesis], references: Sequence[Sequence[str]]) -> Tensor:
         """Return the CIDEr-D of the same number of hypotheses for each of B images, [B, ·]."""

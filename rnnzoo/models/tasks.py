@@ -16,7 +16,14 @@ from torch import Tensor, nn
 from rnnzoo.cells.base import widen
 from rnnzoo.errors import InputError, unknown_name
 from rnnzoo.metrics import ClassificationCounts, MeanLoss, MultiLabel, RegressionError, SampleMetric
-from rnnzoo.models.losses import Objective, SampleLosses, cross_entropy, sample_cross_entropy, squared_error
+from rnnzoo.models.losses import (
+    Objective,
+    RegularisedObjective,
+    SampleLosses,
+    cross_entropy,
+    sample_cross_entropy,
+    squared_error,
+)
 from rnnzoo.models.options import LossOptions
 
 
@@ -126,7 +133,13 @@ class LabelSetTask(Task):
         smoothed = targets[:, :-1].to(logits.dtype) * (1 - self.label_smoothing) + 0.5 * self.label_smoothing
         losses = F.binary_cross_entropy_with_logits(logits, smoothed, reduction="none")  # [B, C]
         weights = torch.ones_like(losses) if self.weights is None else self.weights.to(losses.dtype).expand_as(losses)
-        return Objective((losses * weights).sum(), weights.sum())
+        total = (losses * weights).sum()
+        if self.weights is None and self.label_smoothing == 0:
+            return Objective(total, weights.sum())
+        reported = self.sample_losses(outputs.detach(), targets)
+        return RegularisedObjective(
+            total, weights.sum(), Objective(reported.totals.sum(), reported.counts.sum().to(total.dtype))
+        )
 
     def sample_losses(self, outputs: Tensor, targets: Tensor) -> SampleLosses:
         """Negative log-likelihood in nats of the decisions of each sample."""

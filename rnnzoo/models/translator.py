@@ -24,7 +24,7 @@ from rnnzoo.metrics import ExactMatch, MeanLoss, SacreBleu
 from rnnzoo.models.base import OptimizerFactory, SchedulerFactory, ZooModel, as_processor
 from rnnzoo.models.encoder import build_recurrent, output_size
 from rnnzoo.models.evaluating import evaluated
-from rnnzoo.models.losses import Objective
+from rnnzoo.models.losses import Objective, RegularisedObjective
 from rnnzoo.models.options import RecurrentOptions, WordOptions, as_options
 from rnnzoo.processors.translation import TranslationProcessor
 from rnnzoo.text.vocabulary import Vocabulary
@@ -202,13 +202,16 @@ class Translator(ZooModel):
         """Return the cross-entropy in nats of the targets, smoothed if so asked, and the number of target tokens."""
         assert batch.targets is not None
         assert outputs.hidden is not None
-        total = self.decoder.head.loss(outputs.hidden, batch.targets, label_smoothing=self.label_smoothing)
+        total, plain = self.decoder.head.losses(outputs.hidden, batch.targets, label_smoothing=self.label_smoothing)
         valid = batch.targets >= 0  # [B, T]
         if self.decoder.coverage and outputs.weights is not None:
             before = outputs.weights.cumsum(1) - outputs.weights  # [B, T, S]
             again = torch.minimum(outputs.weights, before).sum(-1)  # [B, T]
             total = total + self.coverage_weight * torch.where(valid, again, 0.0).sum()
-        return Objective(total, valid.sum().to(total.dtype))
+        items = valid.sum().to(total.dtype)
+        if self.label_smoothing == 0 and not self.decoder.coverage:
+            return Objective(total, items)
+        return RegularisedObjective(total, items, Objective(plain, items))
 
     def build_metrics(self) -> dict[str, Any]:
         """Teacher-forced loss; BLEU, chrF and exact matches of the model's own translations."""
