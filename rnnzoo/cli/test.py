@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 from rnnzoo.cli.arguments import sort_arguments
 from rnnzoo.cli.output import check_file
 from rnnzoo.errors import InputError
 from rnnzoo.files import write_atomically
+from rnnzoo.report import metric_entries
 
 SUMMARY = "measure a trained model on the test split of its data, or of other data"
 HELP = """usage: rnnzoo test RUN_OR_MODEL [--KEY VALUE ...]
@@ -49,6 +49,7 @@ def run(argv: list[str]) -> int:
     from rnnzoo.cli.engine import build_for_test, quiet_lightning
     from rnnzoo.cli.evaluation import evaluate, format_table
     from rnnzoo.cli.stored_data import check_stored_data
+    from rnnzoo.data.named_files import split_of_set
 
     quiet_lightning()
     folder = model_folder(arguments.positional)
@@ -59,7 +60,9 @@ def run(argv: list[str]) -> int:
     data.for_testing = any(word.startswith("--data.path=") for word in arguments.overrides)
     if data.for_testing:  # files that the recipe names are those of its own folder
         given = {word.partition("=")[0] for word in arguments.overrides}
-        data.named = {name: file if f"--data.{name}" in given else None for name, file in data.named.items()}
+        data.named = {
+            name: file if f"--data.{split_of_set(name)}" in given else None for name, file in data.named.items()
+        }
     sizes = data.describe().split_sizes
     if split in data.unlabelled:
         raise InputError(
@@ -82,9 +85,6 @@ def run(argv: list[str]) -> int:
             print(f"note: {note}")
     print(format_table(found))
     if output is not None:
-        values: dict[str, Any] = {
-            name: {"value": value, "definition": found.definitions[split][name]}
-            for name, value in found.values[split].items()
-        }
-        write_atomically(output, json.dumps({"metrics": {split: values}}, indent=2, ensure_ascii=False) + "\n")
+        metrics = metric_entries(found.values, found.definitions, {})
+        write_atomically(output, json.dumps({"metrics": metrics}, indent=2, ensure_ascii=False) + "\n")
     return 0

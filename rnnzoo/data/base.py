@@ -15,12 +15,13 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from rnnzoo.data.description import DataDescription
+from rnnzoo.data.named_files import SPLITS, file_notes, in_order, name_test_sets
 from rnnzoo.data.readers import Row
 from rnnzoo.data.row_counters import RowSource
 from rnnzoo.data.sampler import EpochSampler, LengthBucketSampler
-from rnnzoo.data.sources import SPLITS, Files, dataset_rows, file_rows, find_files, fingerprint, hub_revision, load_hub
-from rnnzoo.data.splits import set_aside
-from rnnzoo.data.synthetic import SYNTHETIC, SyntheticTask
+from rnnzoo.data.sources import dataset_rows, file_checksum, file_rows, find_files, fingerprint, hub_revision, load_hub
+from rnnzoo.data.splits import set_aside, with_pooled_test
+from rnnzoo.data.synthetic import make_task
 from rnnzoo.data.tables import EncodedDataset, Sample, from_generator, table_of
 from rnnzoo.errors import InputError, did_you_mean, unknown_name
 from rnnzoo.processors.base import Processor
@@ -40,7 +41,8 @@ class ZooData(LightningDataModule):
         format: the format of the files; by their names if left out.
         train: the file, or files with commas between, of the training split; by their names if left out.
         validation: likewise.
-        test: likewise.
+        test: likewise; or test sets that are measured one by one and together, as ``NAME=FILE`` pairs with commas
+            between (``2016=a.csv,2017=b.csv``) or as a mapping of names to files.
         columns: what we call a column → what the data call it.
         file_columns: names of the columns of files that have no header.
         validation_fraction: share of the training split that becomes a validation split where there is none.
@@ -66,7 +68,7 @@ class ZooData(LightningDataModule):
         format: str | None = None,
         train: str | None = None,
         validation: str | None = None,
-        test: str | None = None,
+        test: dict[str, str] | str | None = None,
         columns: dict[str, str] | None = None,
         file_columns: list[str] | None = None,
         validation_fraction: float = 0.1,
@@ -91,7 +93,7 @@ class ZooData(LightningDataModule):
         self.path = path
         self.synthetic = synthetic
         self.format = format
-        self.named = {"train": train, "validation": validation, "test": test}
+        self.named = {"train": train, "validation": validation, **name_test_sets(test, Path(path or "."))}
         self.columns = {name: (columns or {}).get(name, name) for name in self.canonical}
         self.file_columns = file_columns
         self.fractions = {"validation": validation_fraction, "test": test_fraction}
@@ -99,6 +101,7 @@ class ZooData(LightningDataModule):
         self.limit = limit
         self.num_workers = num_workers
         self.seed = seed
+        self.tested = "test"  # the split that is read for `Trainer.test`: ``test``, or a test set ``test/NAME``
         self._resumed_at: tuple[int, int] | None = None  # epoch and batch at which a training begins
         self.for_testing = False  # data that a trained model never saw: files whose names say nothing are test data
         self._raw: dict[str, datasets.Dataset] | None = None
@@ -133,6 +136,10 @@ class ZooData(LightningDataModule):
     def filter_training(self, train: datasets.Dataset, notes: list[str]) -> datasets.Dataset:
         """Return the raw training samples that are fit for training; no other split is filtered."""
         return train
+
+    def pools_files(self) -> bool:
+        """Return whether several files of a split are several sets; not so where each file is a sample or a class."""
+        return True
 
     def groups(self, train: datasets.Dataset) -> Sequence[Any]:
         """Return a group for each sample: where splits are made, a group is never in two of them."""
@@ -191,7 +198,10 @@ class ZooData(LightningDataModule):
         """Split → metric → the best that any model can reach; for synthetic tasks only."""
         if self.synthetic is None or self.path is not None:
             return {}
-        return {split: self._task().best(list(self.raw(split))) for split in ("validation", "test")}
+        return {
+            split: make_task(self.synthetic, self.seed, self.canonical).best(list(self.raw(split)))
+            for split in ("validation", "test")
+        }
 
     # Lightning's side
 
@@ -213,8 +223,8 @@ class ZooData(LightningDataModule):
         return self._loader("validation")
 
     def test_dataloader(self) -> DataLoader:
-        """Return the test split, every sample once."""
-        return self._loader("test")
+        """Return the test split, or the test set that `tested` names, every sample once."""
+        return self._loader(self.tested)
 
     def _loader(self, split: str) -> DataLoader:
         encoded = self.encoded(split)
@@ -242,18 +252,6 @@ class ZooData(LightningDataModule):
 
     # Loading
 
-    def _task(self) -> SyntheticTask:
-        assert self.synthetic is not None
-        task: SyntheticTask = SYNTHETIC[self.synthetic](seed=self.seed)
-        if set(task.columns) != set(self.canonical):
-            raise InputError(
-                "data.synthetic",
-                expected=f"a task with {' and '.join(self.canonical)}",
-                got=f"{self.synthetic!r} with {' and '.join(task.columns)}",
-                fix="use the recipe of that task",
-            )
-        return task
-
     def _load(self) -> dict[str, datasets.Dataset]:
         if self._raw is None:
             datasets.disable_progress_bars()
@@ -263,7 +261,7 @@ class ZooData(LightningDataModule):
                 splits, revision = self._load_files(self.path)
                 source = self.path
             elif self.synthetic is not None:
-                task = self._task()
+                task = make_task(self.synthetic, self.seed, self.canonical)
                 splits = {split: table_of(task.sample(split)) for split in SPLITS}
                 source, revision = f"synthetic task {self.synthetic}", f"seed {self.seed}"
             elif self.hub is not None:
@@ -276,7 +274,9 @@ class ZooData(LightningDataModule):
                     got="none",
                     fix="give a folder or file of your own with --data.path",
                 )
-            splits = self.accept(splits, notes)
+            splits = with_pooled_test(self.accept(splits, notes))
+            if "test" not in splits and any(name.startswith("test/") for name in self.unlabelled):
+                self.unlabelled.add("test")
             if "train" in splits:
                 splits = self._complete(splits, notes)
                 splits["train"] = self.filter_training(splits["train"], notes)
@@ -290,7 +290,7 @@ class ZooData(LightningDataModule):
             for split, table in splits.items():
                 if len(table) == 0:
                     raise InputError(f"{source}, split {split}", expected="at least one sample", got="none")
-            sizes = {split: len(splits[split]) for split in SPLITS if split in splits}
+            sizes = {split: len(splits[split]) for split in in_order(splits)}
             self._description = DataDescription(source, revision, sizes, notes, *self.input_columns())
             self._raw = splits
         return self._raw
@@ -309,10 +309,14 @@ class ZooData(LightningDataModule):
             for file in paths
         ]
         self.inspect(sources, self._notes)
+        contents = {
+            split: [(path.name, file_checksum(files, path)) for path in paths] for split, paths in files.splits.items()
+        }
+        self._notes += file_notes(contents, pooled=self.pools_files())
         tables = {}
         for split, paths in files.splits.items():
-            contents = [(each.name, files.formats[each], file_checksum(files, each)) for each in paths]
-            key = fingerprint(type(self).__name__, self._reading(), contents)
+            read = [(path.name, files.formats[path], file_checksum(files, path)) for path in paths]
+            key = fingerprint(type(self).__name__, self._reading(), read)
             self.reading_split = split
             tables[split] = self._build([(str(path), files.formats[path]) for path in paths], key)
         return tables, files.checksums
@@ -388,8 +392,3 @@ class ZooData(LightningDataModule):
                 fix=did_you_mean(column, row) or advice,
             )
         return row[column]
-
-
-def file_checksum(files: Files, path: Path) -> str:
-    """Return the checksum of a file."""
-    return files.checksums.get(str(path)) or files.checksums[path.name]

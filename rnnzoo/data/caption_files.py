@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rnnzoo.data.named_files import items_of, split_of_set
 from rnnzoo.data.readers import Row, decode_lines, open_bytes
 from rnnzoo.data.sources import file_rows, find_named, format_of, split_of
 from rnnzoo.documents import parse_json
@@ -44,12 +45,12 @@ class CaptionFiles:
     Args:
         captions: a file of captions → the split that all its images are in, or None.
         formats: file of captions → format.
-        lists: split → file with the names of its images, one a line.
+        lists: file with the names of images, one a line → their split (or test set).
     """
 
     captions: dict[Path, str | None]
     formats: dict[Path, str]
-    lists: dict[str, Path] = field(default_factory=dict)
+    lists: dict[Path, str] = field(default_factory=dict)
 
 
 def find_caption_files(
@@ -65,10 +66,10 @@ def find_caption_files(
         path: a folder, or the file of captions.
         captions: the file of captions, in the folder or anywhere.
         format: its format; by its name and first line if left out.
-        named: split → file.
+        named: split (or test set, ``test/NAME``) → file; a comma separates several.
 
     Raises:
-        InputError: if they cannot be told.
+        InputError: if they cannot be told, or a file is named twice.
     """
     folder = Path(path)
     if not folder.exists():
@@ -76,17 +77,18 @@ def find_caption_files(
     if folder.is_file():
         captions, folder = captions or str(folder.resolve()), folder.parent
     present = sorted(each for each in folder.iterdir() if each.is_file() and not each.name.startswith("."))
-    lists = {split_of_list(each.name): each for each in present if split_of_list(each.name)}
+    lists = {path: split for path in present if (split := split_of_list(path.name)) is not None}
+    settled = {split_of_set(split) for split, _ in items_of(named)}
+    lists = {path: split for path, split in lists.items() if split not in settled}
     parts: dict[Path, str | None] = {}
-    for split, name in named.items():
-        if name is not None:
-            chosen = find_named(folder, name, split)
-            if format_of(chosen) in TABLES or chosen.suffix == ".json":
-                parts[chosen] = split
-                lists.pop(split, None)
-            else:
-                lists[split] = chosen
-    candidates = [each for each in present if each not in lists.values() and is_candidate(each)]
+    for split, name in items_of(named):
+        chosen = find_named(folder, name, split_of_set(split))
+        is_table = format_of(chosen) in TABLES or chosen.suffix == ".json"
+        if chosen.resolve() in (file.resolve() for file in (*parts, *lists)):
+            where = f"data.{split_of_set(split)}"
+            raise InputError(where, expected="each file once", got=f"{chosen.name} twice", fix="name it once")
+        (parts if is_table else lists)[chosen] = split
+    candidates = [each for each in present if each not in lists and is_candidate(each)]
     if captions is not None:
         parts = {find_named(folder, captions, "captions"): None}
     elif not parts and len(candidates) == 1:
@@ -101,7 +103,7 @@ def find_caption_files(
             fix="name it with --data.captions FILE",
         )
     formats = {each: format or caption_format(each) for each in parts}
-    return CaptionFiles(parts, formats, {str(split): each for split, each in lists.items()})
+    return CaptionFiles(parts, formats, lists)
 
 
 def split_of_list(name: str) -> str | None:
@@ -262,14 +264,14 @@ def split_name(name: Any, where: str) -> str:
     return found
 
 
-def read_lists(lists: Mapping[str, Path]) -> dict[str, tuple[str, str]]:
+def read_lists(lists: Mapping[Path, str]) -> dict[str, tuple[str, str]]:
     """Return image → (split, line) from lists of names.
 
     Raises:
         InputError: if an image is in two splits.
     """
     found: dict[str, tuple[str, str]] = {}
-    for split, path in lists.items():
+    for path, split in lists.items():
         for number, line in decode_lines(open_bytes(path), str(path)):
             name, where = line.strip(), f"{path}, line {number}"
             if name and found.setdefault(name, (split, where))[0] != split:

@@ -20,8 +20,9 @@ from rnnzoo.data.caption_files import (
 )
 from rnnzoo.data.features import Encode, Features, compute_features, feature_file
 from rnnzoo.data.images import ImageStore, list_images
+from rnnzoo.data.named_files import file_notes, in_order, split_of_set
 from rnnzoo.data.readers import Row
-from rnnzoo.data.sources import SPLITS, checksums, fingerprint
+from rnnzoo.data.sources import checksums, fingerprint
 from rnnzoo.data.tables import EncodedDataset, Sample, from_generator, rows_of
 from rnnzoo.errors import InputError
 from rnnzoo.processors.captions import CaptionProcessor
@@ -241,7 +242,12 @@ class CaptionData(ZooData):
 
     def _load_files(self, path: str) -> tuple[dict[str, datasets.Dataset], dict[str, str]]:
         files = find_caption_files(path, captions=self.captions, format=self.format, named=self.named)
-        digests = checksums(dict.fromkeys([*files.captions, *files.lists.values()], ""))
+        digests = checksums(dict.fromkeys([*files.captions, *files.lists], ""))
+        contents: dict[str, list[tuple[str, str]]] = {}
+        for file, part in {**files.captions, **files.lists}.items():
+            if part is not None:
+                contents.setdefault(part, []).append((file.name, digests.get(str(file)) or digests[file.name]))
+        self._notes += file_notes(contents, pooled=True)
         store = self._store(Path(path))
         listed = read_lists(files.lists)
         entries: dict[str, list[Captioned]] = {}
@@ -262,8 +268,7 @@ class CaptionData(ZooData):
                 {"entries": entries[split], "store": store},
                 fingerprint(type(self).__name__, self._reading(), digests, parts, split, self.for_testing),
             )
-            for split in SPLITS
-            if split in entries
+            for split in in_order(entries)
         }
         if store is not None:
             digests[f"{Path(store.place).name} (its {len(store.references)} names, sizes and CRC-32 or times)"] = (
@@ -300,7 +305,7 @@ def assign(
     entries: Sequence[Captioned], listed: dict[str, tuple[str, str]], other: str
 ) -> Iterator[tuple[str, Captioned]]:
     """Yield each image with its split; those that no list names are left out if there is a list of `other` ones."""
-    complete = any(split == other for split, _ in listed.values())
+    complete = any(split_of_set(split) == other for split, _ in listed.values())
     for entry in entries:
         place = listed.get(entry.image) if isinstance(entry.image, str) else None
         if place is not None:

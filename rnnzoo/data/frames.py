@@ -87,6 +87,10 @@ class FrameData(LabelledData):
         """Return the input columns, and those that were left out with the reason."""
         return self.numbers.features or [], self.numbers.left_out
 
+    def pools_files(self) -> bool:
+        """Return whether a file holds several sequences."""
+        return self.sequence is not None
+
     def samples(self, rows: Iterable[tuple[str, Row]], file: str) -> Iterator[Sample]:
         """Yield ``{"name", "frames", "labels"}``, a sequence each, in the order in which they begin."""
         if self.sequence is None:

@@ -15,8 +15,9 @@ from torch.utils.data import DataLoader
 from rnnzoo.data.base import FileFormat, ZooData
 from rnnzoo.data.description import DataDescription
 from rnnzoo.data.lanes import LaneSampler, TokenStream
+from rnnzoo.data.named_files import in_order
 from rnnzoo.data.readers import Row, decode_lines, open_bytes
-from rnnzoo.data.sources import SPLITS, fingerprint
+from rnnzoo.data.sources import fingerprint
 from rnnzoo.data.tables import Sample, table_of
 from rnnzoo.errors import InputError, unknown_name
 from rnnzoo.processors.language import LanguageProcessor, split_lines
@@ -250,7 +251,7 @@ class LanguageData(ZooData):
             )
         if missing:
             splits["train"] = table_of([{"text": text} for text in texts])
-        return {split: splits[split] for split in SPLITS if split in splits}
+        return {split: splits[split] for split in in_order(splits)}
 
     def _unit(self) -> str:
         """Return what a document is."""

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from itertools import zip_longest
 from pathlib import Path
 
+from rnnzoo.data.named_files import in_order, items_of, refuse_repeated, split_of_set
 from rnnzoo.data.readers import COMPRESSIONS, Row, decode_lines, open_bytes
-from rnnzoo.data.sources import sort_by_name
+from rnnzoo.data.sources import refuse_twins, sort_by_name
 from rnnzoo.errors import InputError, unknown_name
 
 Pair = tuple[Path, Path]  # the files of source and target
@@ -34,9 +35,11 @@ def stem_of(path: Path) -> Path:
 def sides_in(folder: Path, languages: tuple[str, str]) -> dict[Path, dict[str, Path]]:
     """Return for each name without language the files of a folder in these languages."""
     found: dict[Path, dict[str, Path]] = {}
-    for each in sorted(folder.iterdir()):
-        if language_of(each) in languages and each.is_file() and not each.name.startswith("."):
-            found.setdefault(stem_of(each), {})[language_of(each)] = each
+    files = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
+    files = [path for path in files if language_of(path) in languages]
+    refuse_twins(files, str(folder))
+    for path in files:
+        found.setdefault(stem_of(path), {})[language_of(path)] = path
     return found
 
 
@@ -48,8 +51,8 @@ def find_pairs(
     Args:
         path: a folder, or one file of a pair of training data.
         languages: the endings of source and target.
-        named: split → names without the language (or the file of one side), in the folder or anywhere; a comma
-            separates several. The other splits are recognised by their names.
+        named: split (or test set, ``test/NAME``) → names without the language (or the file of one side, or of both),
+            in the folder or anywhere; a comma separates several. The other splits are recognised by their names.
         trained: the data are for a trained model; see `find_files`.
 
     Raises:
@@ -69,12 +72,17 @@ def find_pairs(
         return None
     other = "test" if trained else "train"
     chosen: dict[str, list[Path]] = {}
-    for split, names in named.items():
-        for name in (names or "").split(","):
-            if name.strip():
-                stem, files = find_named_pair(folder, name.strip(), split, languages)
-                sides[stem] = files
-                chosen.setdefault(split, []).append(stem)
+    sides_named: dict[tuple[str, Path], set[str]] = {}
+    for split, name in items_of(named):
+        stem, files = find_named_pair(folder, name, split_of_set(split), languages)
+        sides[stem] = files
+        language = language_of(Path(name))
+        named_before = sides_named.setdefault((split, stem.resolve()), set())
+        other_side = {language} | named_before == set(languages) and language not in named_before
+        if not other_side:
+            refuse_repeated(split, stem, chosen)
+            chosen.setdefault(split, []).append(stem)
+        named_before.add(language)
     taken = {stem.resolve() for stems in chosen.values() for stem in stems}  # it may be named in another way
     splits = sort_by_name([stem for stem in sides if stem.resolve() not in taken], chosen, other, alone=place.is_file())
     if not splits.get("train") and not (trained and splits):
@@ -84,7 +92,7 @@ def find_pairs(
             got=f"files {', '.join(file.name for files in sides.values() for file in files.values())}",
             fix=f"name them, without the language, with --data.{other} NAME",
         )
-    return {split: [whole_pair(sides[stem], languages) for stem in stems] for split, stems in splits.items()}
+    return {split: [whole_pair(sides[stem], languages) for stem in splits[split]] for split in in_order(splits)}
 
 
 def find_named_pair(folder: Path, name: str, split: str, languages: tuple[str, str]) -> tuple[Path, dict[str, Path]]:

@@ -14,10 +14,10 @@ from typing import Any
 
 import datasets
 
+from rnnzoo.data.named_files import in_order, items_of, refuse_repeated, split_of_set
 from rnnzoo.data.readers import COMPRESSIONS, Row, read_rows
 from rnnzoo.errors import InputError, unknown_name
 
-SPLITS = ("train", "validation", "test")
 WORDS = {  # what a file of a split has in its name
     "validation": r"(dev|valid|validation|val|testa)",
     "train": r"(.*train.*)",
@@ -90,8 +90,9 @@ def find_files(
         path: a folder, or a single file of training data.
         format: the format of all files, whatever their names end in; None takes it from the names.
         allowed: the formats that the data module reads, the one for names that say nothing first.
-        named: split → file (in the folder, or anywhere), for splits that are named one by one; a comma separates
-            several. The other splits are recognised by their names; if none is, all other files are training data.
+        named: split (or test set, ``test/NAME``) → file (in the folder, or anywhere), for splits that are named one by
+            one; a comma separates several. The other splits are recognised by their names; if none is, all other files
+            are training data.
         trained: the data are for a trained model: files of no named split are test data, and training data need not
             be there.
 
@@ -112,10 +113,10 @@ def find_files(
         ) from error
     other = "test" if trained else "train"  # what files are whose names say nothing
     splits: dict[str, list[Path]] = {}
-    for split, names in named.items():
-        for name in (names or "").split(","):
-            if name.strip():
-                splits.setdefault(split, []).append(find_named(folder, name.strip(), split))
+    for split, name in items_of(named):
+        file = find_named(folder, name, split_of_set(split))
+        refuse_repeated(split, file, splits)
+        splits.setdefault(split, []).append(file)
     taken = {each.resolve() for files in splits.values() for each in files}  # a file may be named in another way
     usable = [each for each in present if each.resolve() not in taken and not each.name.startswith(".")]
     usable = [each for each in usable if is_usable(each, format, allowed)] or [
@@ -134,7 +135,7 @@ def find_files(
     if len(set(formats.values())) > 1:
         listed = ", ".join(f"{each.name} ({kind})" for each, kind in formats.items())
         raise InputError(f"data.path {path}", expected="one format", got=listed, fix="choose with --data.format")
-    return Files({split: splits[split] for split in SPLITS if split in splits}, formats, checksums(formats))
+    return Files({split: splits[split] for split in in_order(splits)}, formats, checksums(formats))
 
 
 def refuse_twins(files: Sequence[Path], path: str) -> None:
@@ -164,8 +165,9 @@ def sort_by_name(
     if alone or not any(told.values()):
         told = dict.fromkeys(files, other)
     splits = {split: list(paths) for split, paths in named.items()}
+    settled = {split_of_set(split) for split in named}
     for each, split in told.items():
-        if split is not None and split not in named:
+        if split is not None and split not in settled:
             splits.setdefault(split, []).append(each)
     return splits
 
@@ -209,6 +211,11 @@ def checksums(files: Mapping[Path, str]) -> dict[str, str]:
             raise InputError(str(path), expected="a file with samples", got="an empty file")
         found[names[path]] = digest.hexdigest()
     return found
+
+
+def file_checksum(files: Files, path: Path) -> str:
+    """Return the checksum of a file."""
+    return files.checksums.get(str(path)) or files.checksums[path.name]
 
 
 def file_rows(

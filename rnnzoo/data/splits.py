@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import datasets
 import numpy as np
 
 from rnnzoo.errors import InputError
@@ -49,3 +50,23 @@ def set_aside(groups: Sequence[Any], fractions: Mapping[str, float], seed: int) 
         splits[split] = sorted(order[start:stop])
         start = stop
     return {**splits, "train": sorted(order[start:])}
+
+
+def with_pooled_test(splits: dict[str, datasets.Dataset]) -> dict[str, datasets.Dataset]:
+    """Return splits with a test split of all test sets, if there are such.
+
+    Raises:
+        InputError: if their samples are of different kinds.
+    """
+    sets = [split for split in splits if split.startswith("test/")]
+    if not sets:
+        return splits
+    try:
+        return {**splits, "test": datasets.concatenate_datasets([splits[name] for name in sets])}
+    except ValueError as error:  # the types of their columns differ
+        raise InputError(
+            f"data.test, {', '.join(sets)}",
+            expected="samples of one kind",
+            got=str(error).splitlines()[0],
+            fix="measure them one by one",
+        ) from error

@@ -89,6 +89,23 @@ class SyntheticTask(ABC):
         """Return the best score by metric: that of the exact posterior on `samples`."""
 
 
+def make_task(name: str, seed: int, columns: Sequence[str]) -> SyntheticTask:
+    """Return a task by its name.
+
+    Raises:
+        InputError: for an unknown name, or a task whose samples have other columns.
+    """
+    task: SyntheticTask = SYNTHETIC[name](seed=seed)
+    if set(task.columns) != set(columns):
+        raise InputError(
+            "data.synthetic",
+            expected=f"a task with {' and '.join(columns)}",
+            got=f"{name!r} with {' and '.join(task.columns)}",
+            fix="use the recipe of that task",
+        )
+    return task
+
+
 class Gaussians(SyntheticTask):
     """Points x of one of C Gaussians with different covariances.
 

@@ -58,6 +58,10 @@ class TextClassificationData(LabelledData):
             self.formats = ("text",)
             self.words_for_none = ()  # files are named on purpose
 
+    def pools_files(self) -> bool:
+        """Return whether a file holds several classes."""
+        return not self.class_per_file
+
     def samples(self, rows: Iterable[tuple[str, Row]], file: str) -> Iterator[Sample]:
         """Yield ``{"text", "label"}``, with an empty label (or a list of one) for none; an empty text is refused."""
         for where, row in self.with_label_columns(rows):

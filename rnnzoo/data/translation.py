@@ -7,11 +7,12 @@ from typing import Any
 
 import datasets
 
-from rnnzoo.data.base import ZooData, file_checksum
+from rnnzoo.data.base import ZooData
 from rnnzoo.data.labelled import leave_out
+from rnnzoo.data.named_files import file_notes
 from rnnzoo.data.parallel import Pair, find_pairs, read_pair
 from rnnzoo.data.readers import Row
-from rnnzoo.data.sources import Files, checksums, fingerprint
+from rnnzoo.data.sources import Files, checksums, file_checksum, fingerprint
 from rnnzoo.data.tables import Sample, from_generator
 from rnnzoo.errors import InputError, did_you_mean, unknown_name
 from rnnzoo.processors.translation import TranslationProcessor
@@ -151,9 +152,14 @@ class TranslationData(ZooData):
         files = {each: "parallel" for split in pairs.values() for pair in split for each in pair}
         found = Files({}, files, checksums(files))
         tables = {}
+        contents: dict[str, list[tuple[str, str]]] = {split: [] for split in pairs}
+        for split, one, other in ((split, *pair) for split, listed in pairs.items() for pair in listed):
+            both = fingerprint(file_checksum(found, one), file_checksum(found, other))
+            contents[split].append((f"{one.name} and {other.name}", both))
+        self._notes += file_notes(contents, pooled=True)
         for split, listed in pairs.items():
-            contents = [(each.name, file_checksum(found, each)) for pair in listed for each in pair]
-            key = fingerprint(type(self).__name__, self._reading(), "parallel", contents)
+            read = [(side.name, file_checksum(found, side)) for pair in listed for side in pair]
+            key = fingerprint(type(self).__name__, self._reading(), "parallel", read)
             tables[split] = from_generator(self._generate_pairs, {"pairs": listed}, key)
         return tables, found.checksums
 

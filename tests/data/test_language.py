@@ -115,7 +115,8 @@ def test_a_synthetic_text_is_documents_or_one():
 
 
 def test_the_description_counts_tokens_and_characters(folder):
-    data = LanguageData(path=folder(three("a b\n")), tokenizer=WORDS, line_end=True)
+    files = {**three("a b\n"), "valid.txt": "b b\n", "test.txt": "b a\n"}
+    data = LanguageData(path=folder(files), tokenizer=WORDS, line_end=True)
     assert data.describe().notes == []
     assert data.processor is not None
     assert data.describe().notes[-1].startswith("3 tokens of 4 characters in train, 3 tokens")

@@ -59,7 +59,7 @@ def test_a_limit_that_limits_nothing_says_so(folder):
 
 
 def test_limit_chooses_training_samples_by_the_seed_and_says_so(folder):
-    files = {"train.csv": csv(90), "dev.csv": csv(9), "test.csv": csv(9)}
+    files = {"train.csv": csv(90), "dev.csv": csv(9), "test.csv": csv(9, "v")}
     path = folder(files)
     data, again, other = (TextClassificationData(path=path, limit=40, seed=seed) for seed in (0, 0, 1))
     assert data.describe().split_sizes == {"train": 40, "validation": 9, "test": 9}
