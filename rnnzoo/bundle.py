@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ import torch
 from safetensors.torch import save as to_safetensors
 
 from rnnzoo.cells import CELLS
+from rnnzoo.checkpoints import BEST, LAST, StoredModel, is_unfinished, newest_readable, stored_model
+from rnnzoo.checkpoints import CONFIG as RUN_CONFIG
 from rnnzoo.documents import read_json
 from rnnzoo.errors import InputError
 from rnnzoo.files import atomic_folder, write_atomically
@@ -25,9 +28,10 @@ from rnnzoo.models import MODELS
 from rnnzoo.models.base import HOW_TRAINED, ZooModel
 from rnnzoo.models.transfer import NOT_THERE, WarmStart, other_vocabulary, recurrent_layers, start
 from rnnzoo.processors.base import Processor, load_processor
+from rnnzoo.recipes import read_recipe
 from rnnzoo.schema import check_arguments, check_value, type_hints
 from rnnzoo.version import __version__
-from rnnzoo.weights import check_tensors, no_larger_than, read_header, read_weights
+from rnnzoo.weights import check_finite, check_tensors, no_larger_than, read_header, read_weights
 
 FORMAT = 1
 CONFIG, PROCESSOR, WEIGHTS = "config.json", "processor.json", "model.safetensors"
@@ -78,16 +82,24 @@ def save(model: ZooModel, folder: str | Path, *, facts: dict[str, Any] | None = 
     return folder
 
 
-def load(path: str | Path) -> ZooModel:
+def load(path: str | Path, *, note: Callable[[str], None] = warnings.warn) -> ZooModel:
     """Load a model from its folder, or from the run folder that holds it, ready to answer raw input.
 
     The folder may be from anywhere: it runs no code, and what it describes is compared with its weights before memory
-    is taken for it.
+    is taken for it. Of a run that was interrupted or still runs, the best checkpoint is taken, or the last.
+
+    Args:
+        path: the folder.
+        note: is called with a sentence if the weights are those of a checkpoint.
 
     Raises:
         InputError: if a file is missing, cut short or changed, was written by a newer version, or holds what no saved
             model does.
     """
+    if is_unfinished(Path(path)):
+        stored = stored_model(Path(path))
+        note(stored.note)
+        return load_stored(stored)
     folder = model_folder(path)
     config = read_config(folder)
     for name in (PROCESSOR, WEIGHTS):
@@ -106,7 +118,7 @@ def load(path: str | Path) -> ZooModel:
         if intact:
             raise
         raise changed(folder / PROCESSOR) from error
-    draft = build_draft(folder, config, processor, header)
+    draft = build_draft(folder / CONFIG, config, processor, header)
     check_vocabulary(folder, draft, header)
     if not intact:
         raise changed(folder / PROCESSOR)
@@ -114,8 +126,20 @@ def load(path: str | Path) -> ZooModel:
     wanted = {name: value for name, value in draft.state_dict().items() if saved[name] == name}
     check_tensors(folder / WEIGHTS, wanted, header, config["model"])
     weights = read_weights(folder / WEIGHTS)
-    model = build(folder, config, processor)
+    model = build(folder / CONFIG, config, processor)
     model.load_state_dict(weights | {name: weights[first] for name, first in saved.items()})
+    return model.eval()
+
+
+def load_stored(stored: StoredModel) -> ZooModel:
+    """Return the model of a checkpoint, after the checks that a model folder gets."""
+    with naming(stored.path, "a processor that rnnzoo wrote"):
+        processor = load_processor(stored.processor)
+    draft = build_draft(stored.path, stored.config, processor, stored.weights)
+    check_tensors(stored.path, draft.state_dict(), stored.weights, stored.config["model"])
+    check_finite(stored.path, stored.weights)
+    model = build(stored.path, stored.config, processor)
+    model.load_state_dict(stored.weights)
     return model.eval()
 
 
@@ -134,31 +158,30 @@ def read_processor(folder: Path) -> Processor:
 
 
 def build_draft(
-    folder: Path, config: dict[str, Any], processor: Processor, header: Mapping[str, torch.Tensor]
+    path: Path, config: dict[str, Any], processor: Processor, header: Mapping[str, torch.Tensor]
 ) -> ZooModel:
-    """Return the model that a folder describes without memory for its weights, if its code allows it.
+    """Return the model that a file describes without memory for its weights, if its code allows it.
 
     Raises:
         InputError: as `build` does, or if the model is far larger than the weights of the `header`.
     """
     try:
-        with no_larger_than(header, str(folder / CONFIG)), torch.device("meta"):
-            return build(folder, config, processor)
+        with no_larger_than(header, str(path)), torch.device("meta"):
+            return build(path, config, processor)
     except InputError:
         if not config.get("own_cells"):
             raise
-    with no_larger_than(header, str(folder / CONFIG)):  # the cells of users may ask for numbers when they are made
-        return build(folder, config, processor)
+    with no_larger_than(header, str(path)):  # the cells of users may ask for numbers when they are made
+        return build(path, config, processor)
 
 
-def build(folder: Path, config: dict[str, Any], processor: Processor) -> ZooModel:
-    """Return the model that a folder describes, with new weights.
+def build(path: Path, config: dict[str, Any], processor: Processor) -> ZooModel:
+    """Return the model that a file describes, with new weights.
 
     Raises:
         InputError: if there is no such model, it does not take these arguments, or a cell of it is not registered:
             loading runs no code that nobody named.
     """
-    path = folder / CONFIG
     if config["model"] not in MODELS:
         raise InputError(
             str(path),
@@ -169,7 +192,7 @@ def build(folder: Path, config: dict[str, Any], processor: Processor) -> ZooMode
     own = config.get("own_cells") or {}
     for name in [*own, *cells_in(config["arguments"])]:
         if name not in CELLS:
-            raise unknown_cell(folder, name, own.get(name))
+            raise unknown_cell(path, name, own.get(name))
     kind = MODELS[config["model"]]
     with naming(path, f"arguments of {config['model']}"):
         hints = {name: hint for name, hint in type_hints(kind).items() if name not in HOW_TRAINED}
@@ -214,12 +237,12 @@ def cells_in(arguments: Any) -> list[str]:
     return [arguments["cell"], *inner] if isinstance(arguments.get("cell"), str) else inner
 
 
-def unknown_cell(folder: Path, name: str, code: str | None) -> InputError:
+def unknown_cell(path: Path, name: str, code: str | None) -> InputError:
     """Return the error for a model whose cell is not registered, by `code` if the folder says so."""
     file = None if code == "__main__" else code
     origin = "" if code is None else f", which {file or 'a program'} registered"
     return InputError(
-        str(folder / CONFIG),
+        str(path),
         expected="a cell that is known here",
         got=f"{name!r}{origin}",
         fix=f"on the command line give --import {file or 'FILE.py'}, from Python import it before"
@@ -268,8 +291,7 @@ def warm_start(model: ZooModel, path: str | Path | None = None) -> WarmStart:
     path = model.init_from if path is None else path
     if path is None:
         raise InputError("model.init_from", expected="the folder of a trained model", got="none")
-    folder = model_folder(path)
-    source = load(folder)
+    source = load(path)
     found = start(model, source)
     if found.taken == 0:
         reasons = dict.fromkeys(each.why for each in found.tensors if each.why != NOT_THERE)
@@ -282,7 +304,7 @@ def warm_start(model: ZooModel, path: str | Path | None = None) -> WarmStart:
     model.origin = {
         "path": str(path),
         "class": type(source).__name__,
-        "sha256": sha256(folder / WEIGHTS),
+        "sha256": sha256(weights_file(path)),
         "numbers_taken": found.taken,
         "numbers_new": found.new,
     }
@@ -321,6 +343,22 @@ def model_folder(path: str | Path) -> Path:
         got=state,
         fix="give the folder that `rnnzoo fit` printed",
     )
+
+
+def weights_file(path: str | Path) -> Path:
+    """Return the file that `load` takes the weights from."""
+    if is_unfinished(Path(path)):
+        return newest_readable(Path(path), (BEST, LAST))[0]
+    return model_folder(path) / WEIGHTS
+
+
+def data_section(path: str | Path) -> tuple[Any, str]:
+    """Return what a model or run folder tells of the data of the training, and the file that does."""
+    run = Path(path)
+    if is_unfinished(run):
+        return read_recipe(run / RUN_CONFIG).get("data"), str(run / RUN_CONFIG)
+    folder = model_folder(path)
+    return read_config(folder).get("data"), str(folder / CONFIG)
 
 
 def read_config(folder: Path) -> dict[str, Any]:

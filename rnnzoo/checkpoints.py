@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from zipfile import BadZipFile, ZipFile
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from torch import Tensor
 
 from rnnzoo.errors import InputError
 from rnnzoo.files import atomic_file
+from rnnzoo.recipes import read_recipe
 
+CONFIG = "config.yaml"  # of a run: itself a recipe
 FOLDER, BEST, LAST = "checkpoints", "best.ckpt", "last.ckpt"  # in a run folder
 
 
@@ -31,6 +34,54 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         torch.save(checkpoint, buffer)
         with atomic_file(path) as file:
             file.write(buffer.getbuffer())
+
+
+class StoredModel(NamedTuple):
+    """What a run folder without a finished model tells of its model.
+
+    Args:
+        path: the checkpoint.
+        config: class, arguments and data of the model, as in the ``config.json`` of a model folder.
+        processor: as JSON values.
+        weights: the ``state_dict``.
+        note: a sentence that says what was taken.
+    """
+
+    path: Path
+    config: dict[str, Any]
+    processor: Any
+    weights: dict[str, Tensor]
+    note: str
+
+
+def is_unfinished(run: Path) -> bool:
+    """Return whether a folder is that of a run with a checkpoint and without a finished model."""
+    finished = (run / "model").is_dir() or not (run / CONFIG).is_file()
+    return not finished and any((run / FOLDER / name).is_file() for name in (BEST, LAST))
+
+
+def stored_model(run: Path) -> StoredModel:
+    """Return the model of a run that was interrupted or still runs: its best checkpoint, or the last.
+
+    Raises:
+        InputError: if neither can be read, or the configuration of the run is damaged.
+    """
+    path, stored = newest_readable(run, (BEST, LAST))
+    recipe = read_recipe(run / CONFIG)
+    try:
+        arguments = dict(stored["hyper_parameters"])
+        processor = arguments.pop("processor")
+        name = str(recipe["model"]["class_path"]).rpartition(".")[2]
+        imports = [str(each) for each in recipe.get("imports") or []]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(str(path), expected="a checkpoint of a run of rnnzoo", got=f"no {error}") from error
+    own = {arguments["cell"]: " --import ".join(imports)} if imports and isinstance(arguments.get("cell"), str) else {}
+    config = {"model": name, "arguments": arguments, "own_cells": own, "data": recipe.get("data")}
+    note = (
+        f"{run} has no finished model: the weights are those of {FOLDER}/{path.name}, after {stored['epoch']} epochs, "
+        f"{stored['global_step']} steps"
+    )
+    return StoredModel(path, config, processor, stored["state_dict"], note)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

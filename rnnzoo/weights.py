@@ -77,13 +77,22 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         tensors = load_file(path)
     except (SafetensorError, KeyError, RuntimeError) as error:
         raise InputError(str(path), expected="safetensors weights", got=str(error).splitlines()[-1]) from error
+    check_finite(path, tensors)
+    return tensors
+
+
+def check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse weights from which no answer comes.
+
+    Raises:
+        InputError: naming the file and the first tensor that holds NaN or an infinity.
+    """
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             kind = "NaN" if bool(torch.isnan(tensor).any()) else "an infinity"
             raise InputError(
                 f"{path}, {name}", expected="finite numbers", got=kind, fix="train again from a checkpoint"
             )
-    return tensors
 
 
 def check_tensors(path: Path, wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], of: str) -> None:

@@ -36,9 +36,9 @@ ALLOWED: dict[str, set[str]] = {  # room → the other rooms that it may import
     "metrics": GROUND | {"text"},  # the rules of tag spans are text's
     "models": GROUND | PARTS | {"plots"},  # a model draws what it attended to
     "callbacks": GROUND | PARTS | {"models"},
-    "checkpoints": GROUND,
+    "checkpoints": GROUND | {"recipes"},
     "weights": GROUND,
-    "bundle": GROUND | PARTS | {"models", "weights", "checkpoints"},
+    "bundle": GROUND | PARTS | {"models", "weights", "checkpoints", "recipes"},
     "bench": GROUND | PARTS | {"models"},
     "testing": GROUND | {"cells", "backends", "layers"},
     "report": GROUND,

@@ -357,7 +357,8 @@ def test_every_cell_is_built_without_memory_first(cell, tmp_path):
     rnnzoo.save(build("LanguageModel", cell=cell), tmp_path / "model")
     config = bundle.read_config(tmp_path / "model")
     processor = bundle.read_processor(tmp_path / "model")
-    draft = bundle.build_draft(tmp_path / "model", config, processor, bundle.read_header(tmp_path / "model" / WEIGHTS))
+    header = bundle.read_header(tmp_path / "model" / WEIGHTS)
+    draft = bundle.build_draft(tmp_path / "model" / CONFIG, config, processor, header)
     assert {value.device.type for value in draft.state_dict().values()} == {"meta"}
 
 

@@ -22,6 +22,9 @@ BATCHES_BETWEEN_LOOKS = 20  # at the clock: all processes have to agree
 class BestCheckpoint(ModelCheckpoint):
     """The best checkpoint by a validation metric; a folder that was moved still knows its own.
 
+    Of two that are equal in the metric, the one with the lower validation loss is better: a metric that stays at 0 for
+    some epochs would else keep the weights of the first.
+
     Args:
         folder: where it goes, as ``best.ckpt``.
         metric: the logged metric, without ``val/``.
@@ -37,6 +40,23 @@ class BestCheckpoint(ModelCheckpoint):
             auto_insert_metric_name=False,
             enable_version_counter=False,
         )
+        self._best_loss: float | None = None  # validation loss of the best
+
+    def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
+        """Return whether the current weights are better than the best before."""
+        better = super().check_monitor_top_k(trainer, current)
+        logged = trainer.callback_metrics.get("val/loss")
+        loss = None if logged is None else float(logged)
+        tied = current is not None and self.best_model_score is not None and bool(current == self.best_model_score)
+        if not better and tied and loss is not None and self._best_loss is not None:
+            better = trainer.strategy.reduce_boolean_decision(loss < self._best_loss)
+        if better:
+            self._best_loss = loss
+        return better
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of Lightning's class, and the loss of the best."""
+        return {**super().state_dict(), "best_loss": self._best_loss}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over what was best, at the place where the folder is now."""
@@ -45,6 +65,7 @@ class BestCheckpoint(ModelCheckpoint):
         for name in ("best_model_path", "kth_best_model_path", "last_model_path"):
             found[name] = moved(found[name], here)
         found["best_k_models"] = {moved(path, here): score for path, score in found["best_k_models"].items()}
+        self._best_loss = found.pop("best_loss", None)
         super().load_state_dict(found)
 
 

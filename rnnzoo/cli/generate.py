@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rnnzoo.cli.arguments import sort_arguments
+from rnnzoo.cli.output import print_note
 from rnnzoo.cli.predict import positive
 from rnnzoo.errors import InputError
 
@@ -85,7 +86,7 @@ def run(argv: list[str]) -> int:
     from rnnzoo.models.language_model import LanguageModel
 
     chosen = generation_options(options, most)
-    model = load(arguments.positional)
+    model = load(arguments.positional, note=print_note)
     if not isinstance(model, LanguageModel):
         raise InputError(
             f"rnnzoo generate {arguments.positional}",

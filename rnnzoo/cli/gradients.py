@@ -10,6 +10,7 @@ from rnnzoo.cli.arguments import Arguments, sort_arguments
 from rnnzoo.cli.cells import chosen_cells
 from rnnzoo.cli.fit import PREFIXES, named_recipe
 from rnnzoo.cli.imports import import_named
+from rnnzoo.cli.output import print_note
 from rnnzoo.cli.run_folder import claim_run_folder, run_name
 from rnnzoo.errors import InputError
 
@@ -112,7 +113,7 @@ def look_at_model(cli: ZooCLI, path: str, lags: int) -> list[Measured]:
     from rnnzoo.bundle import load
     from rnnzoo.cli.gradient_report import INITIAL
 
-    model = load(path)
+    model = load(path, note=print_note)
     if type(model.processor) is not type(cli.datamodule.processor):
         raise InputError(
             f"--model {path}",

@@ -14,6 +14,11 @@ from rnnzoo.errors import InputError
 from rnnzoo.files import atomic_file
 
 
+def print_note(text: str) -> None:
+    """Print a line to standard error about what was decided."""
+    print(f"note: {text}", file=sys.stderr, flush=True)
+
+
 @contextmanager
 def open_target(option: str, target: str, *, keep: bool = False) -> Iterator[IO[Any]]:
     """Open standard output, or a new text file that appears under its name only when it is closed.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from rnnzoo.cli.arguments import sort_arguments
-from rnnzoo.cli.output import check_file, open_target
+from rnnzoo.cli.output import check_file, open_target, print_note
 from rnnzoo.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 SUMMARY = "answer raw input (text or a table) with a trained model, as JSONL"
 HELP = """usage: rnnzoo predict RUN_OR_MODEL [--input FILE] [--output FILE] [options]
 
-Answer raw input with a trained model, one JSON line a sample, in the order of the input. Input is read as it is
-answered, so it may be larger than memory; it may be compressed (.gz, .xz). For captions the input may also be an image,
-or a folder or zip of them.
+Answer raw input with a trained model (of a run that was interrupted: its best checkpoint), one JSON line a sample, in
+the order of the input. Input is read as it is answered, so it may be larger than memory; it may be compressed (.gz,
+.xz). For captions the input may also be an image, or a folder or zip of them.
 
 options, in any order:
   --input FILE             what to answer, for captions a folder, zip or image too; standard input if left out or -
@@ -57,7 +57,7 @@ def run(argv: list[str]) -> int:
     from rnnzoo.bundle import load
     from rnnzoo.data.images import image_samples, is_image
 
-    model = load(arguments.positional)
+    model = load(arguments.positional, note=print_note)
     captions = model.processor.kind == "captions"
     folder = source != "-" and Path(source).is_dir()
     if folder and not captions:

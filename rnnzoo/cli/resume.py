@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,11 +11,11 @@ from typing import Any
 
 from lightning import LightningModule
 
-from rnnzoo.checkpoints import BEST, FOLDER, LAST, newest_readable, read_checkpoint
+from rnnzoo.checkpoints import BEST, CONFIG, FOLDER, LAST, newest_readable, read_checkpoint
+from rnnzoo.cli.output import print_note
 from rnnzoo.cli.run_folder import lock_folder
 from rnnzoo.errors import InputError
 
-CONFIG = "config.yaml"
 TITLE = "# a run of "  # how the configuration of a run begins; the recipe follows
 
 
@@ -100,8 +99,8 @@ def resume(folder: Path) -> Iterator[Interrupted]:
         interrupted = find_interrupted(folder)
         if interrupted.checkpoint.name != LAST:
             state = "is damaged" if (folder / FOLDER / LAST).is_file() else "is missing"
-            text = f"note: {folder / FOLDER / LAST} {state}: resumed from {BEST} ({interrupted.epochs} epochs finished)"
-            print(text, file=sys.stderr, flush=True)
+            text = f"{folder / FOLDER / LAST} {state}: resumed from {BEST} ({interrupted.epochs} epochs finished)"
+            print_note(text)
         yield interrupted
 
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from rnnzoo.cli.arguments import sort_arguments
-from rnnzoo.cli.output import check_file
+from rnnzoo.cli.output import check_file, print_note
 from rnnzoo.errors import InputError
 from rnnzoo.files import write_atomically
 from rnnzoo.report import metric_entries
@@ -15,8 +15,9 @@ from rnnzoo.report import metric_entries
 SUMMARY = "measure a trained model on the test split of its data, or of other data"
 HELP = """usage: rnnzoo test RUN_OR_MODEL [--KEY VALUE ...]
 
-Measure a trained model: a run folder that `rnnzoo fit` left, or a model folder. The data are those of the training
-unless options say otherwise; tokenizers, labels and normalisation are always the model's own.
+Measure a trained model: a run folder that `rnnzoo fit` left, or a model folder. Of a run that was interrupted or still
+runs, its best checkpoint is measured. The data are those of the training unless options say otherwise; tokenizers,
+labels and normalisation are always the model's own.
 
 options, in any order:
   --data.KEY VALUE         an argument of the data, such as --data.path FOLDER or --data.test FILE
@@ -45,16 +46,15 @@ def run(argv: list[str]) -> int:
     if output is not None:
         check_file("--output", output)
 
-    from rnnzoo.bundle import CONFIG, load, model_folder, read_config
+    from rnnzoo.bundle import data_section, load
     from rnnzoo.cli.engine import build_for_test, quiet_lightning
     from rnnzoo.cli.evaluation import evaluate, format_table
     from rnnzoo.cli.stored_data import check_stored_data
     from rnnzoo.data.named_files import split_of_set
 
     quiet_lightning()
-    folder = model_folder(arguments.positional)
-    recipe = check_stored_data(read_config(folder).get("data"), str(folder / CONFIG))
-    model = load(folder)
+    recipe = check_stored_data(*data_section(arguments.positional))
+    model = load(arguments.positional, note=print_note)
     data, trainer = build_for_test(recipe, arguments.configs, arguments.overrides)
     data.processor = model.processor
     data.for_testing = any(word.startswith("--data.path=") for word in arguments.overrides)

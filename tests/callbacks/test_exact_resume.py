@@ -157,6 +157,46 @@ def test_the_best_checkpoint_stands_in_for_a_damaged_last_one(tmp_path, name):
         assert torch.equal(value, resumed.model.state_dict()[key]), key
 
 
+class Logged(Callback):
+    """Replace what is logged after each validation, before checkpoints look at it."""
+
+    def __init__(self, losses, metric):
+        self.losses = losses
+        self.metric = metric
+
+    def on_validation_end(self, trainer, pl_module):
+        if not trainer.sanity_checking:
+            values = {"val/accuracy": self.metric, "val/loss": self.losses[trainer.current_epoch]}
+            trainer.callback_metrics.update({name: torch.tensor(value) for name, value in values.items()})
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        values = {"val/accuracy": self.metric, "val/loss": self.losses[trainer.current_epoch]}
+        trainer.callback_metrics.update({name: torch.tensor(value) for name, value in values.items()})
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+@pytest.mark.parametrize(
+    ("losses", "metric", "best"),
+    [
+        ([3.0, 2.0, 2.5], 0.0, 2),
+        ([3.0, 2.0, 1.0], 0.0, 3),
+        ([1.0, 2.0, 1.0], 0.0, 1),
+    ],
+)
+def test_of_equal_metrics_the_lower_loss_wins(tmp_path, losses, metric, best, resumed):
+    args = [f"--config={find_recipe('hidden_markov').path}", *SMALL, "--model.hidden_size=4"]
+
+    def fit(epochs, checkpoint=None):
+        cli = ZooCLI([*args, f"--trainer.max_epochs={epochs}"], run_folder=tmp_path)
+        cli.trainer.callbacks.insert(0, Logged(losses, metric))
+        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
+
+    if resumed:
+        fit(2)
+    fit(3, tmp_path / "checkpoints" / "last.ckpt" if resumed else None)
+    assert torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)["epoch"] == best
+
+
 def test_other_batches_within_an_epoch_are_refused_and_a_later_training_begins_at_its_beginning(tmp_path):
     options = [*CASES["tagger"], "--data.batch_size=16"]
     train(tmp_path / "part", [*options, "--trainer.max_steps=6"])
