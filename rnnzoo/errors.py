@@ -25,7 +25,8 @@ class InputError(ValueError):
     """
 
     def __init__(self, where: str, *, expected: str, got: str, fix: str = "") -> None:
-        super().__init__(f"{where}: expected {expected}, got {got}" + (f"; {fix}" if fix else ""))
+        message = f"{where}: expected {expected}, got {got}" + (f"; {fix}" if fix else "")
+        super().__init__(message.replace("\r", "\\r").replace("\n", "\\n"))  # names in data may hold line ends
 
     @classmethod
     def from_text(cls, text: str) -> InputError:

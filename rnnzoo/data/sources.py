@@ -229,10 +229,12 @@ def file_rows(
         yield from read_rows(path, format, names)
         return
     try:
-        table = datasets.Dataset.from_parquet(str(path))
-    except Exception as error:  # pyarrow and datasets raise many kinds
-        raise InputError(str(path), expected="a Parquet file", got=str(error).splitlines()[0]) from error
-    yield from dataset_rows(table, str(path), columns)
+        yield from dataset_rows(datasets.Dataset.from_parquet(str(path)), str(path), columns)
+    except InputError:
+        raise
+    except Exception as error:  # pyarrow and datasets raise many kinds, some of them only when a row is read
+        reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
+        raise InputError(str(path), expected="a Parquet file", got=reason) from error
 
 
 def dataset_rows(

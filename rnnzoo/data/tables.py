@@ -46,13 +46,23 @@ def table_of(samples: Sequence[Sample]) -> datasets.Dataset:
 
 
 def from_generator(function: Any, arguments: dict[str, Any], key: str) -> datasets.Dataset:
-    """Build a data set from a generator, cached under `key`; an `InputError` inside comes out as itself."""
+    """Build a data set from a generator, cached under `key`.
+
+    Raises:
+        InputError: the one that the generator raised, or one for samples that cannot be stored as columns of one type
+            each.
+    """
     try:
         return datasets.Dataset.from_generator(function, gen_kwargs=arguments, fingerprint=key)
     except DatasetGenerationError as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, InputError):
+        cause: BaseException = error
+        while cause.__cause__ is not None and not isinstance(cause, InputError):
             cause = cause.__cause__
-        if cause is not None:
+        if isinstance(cause, InputError):
             raise cause from None
-        raise
+        raise InputError(
+            "data",
+            expected="samples whose columns have one type each",
+            got=f"{type(cause).__name__}: {(str(cause).splitlines() or [''])[0][:200]}",
+            fix="look for a value of another type, or for text that is no valid Unicode",
+        ) from error
