@@ -10,7 +10,6 @@ import random
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import datasets
 import pyarrow
 import pyarrow.parquet
 
@@ -266,7 +265,7 @@ CASES = [
 
 
 def damage(content: bytes, draw: random.Random) -> bytes:
-    """Return a file with up to four changes: bytes flipped, cut, doubled, moved, or tokens that break readers put in."""
+    """Return a file with up to four changes: bytes flipped, cut, doubled or moved, or tokens inserted."""
     content = bytearray(content)
     for _ in range(draw.randint(0, 4)):
         if not content:
@@ -290,6 +289,3 @@ def damage(content: bytes, draw: random.Random) -> bytes:
         else:
             del content[start:]
     return bytes(content)
-
-
-__all__ = ["CASES", "Case", "damage", "datasets"]
