@@ -17,12 +17,14 @@ class Arguments:
         own: values of the verb's own options, by name without dashes.
         configs: values of ``--config``, in order.
         overrides: everything else, in order, as ``--key=value`` or bare ``--flag``.
+        flags: the verb's own options without a value that are set.
     """
 
     positional: str | None = None
     own: dict[str, str] = field(default_factory=dict)
     configs: list[str] = field(default_factory=list)
     overrides: list[str] = field(default_factory=list)
+    flags: set[str] = field(default_factory=set)
 
 
 def take_values(words: list[str], option: str) -> tuple[list[str], list[str]]:
@@ -48,22 +50,30 @@ def take_values(words: list[str], option: str) -> tuple[list[str], list[str]]:
     return left, values
 
 
+FLAG_VALUES = ("true", "false")
 BARE = ("--print_config", "--help", "-h")  # options of jsonargparse that take no value
 
 
-def sort_arguments(argv: list[str], *, own: Collection[str] = (), prefixes: Collection[str] | None = None) -> Arguments:
+def sort_arguments(
+    argv: list[str],
+    *,
+    own: Collection[str] = (),
+    prefixes: Collection[str] | None = None,
+    flags: Collection[str] = (),
+) -> Arguments:
     """Sort a command line whose parts may come in any order.
 
     Args:
         argv: the arguments after the verb.
         own: names of the options of the verb itself, each with one value.
+        flags: names of options of the verb that need no value; ``true`` and ``false`` may be given.
         prefixes: the first parts that other options may have, as ``model`` in ``--model.cell``; None allows none.
 
     Raises:
         InputError: for a second positional argument, a missing value, or an option of no known name.
 
     >>> sort_arguments(["--model.cell", "gru", "ewt.yaml", "--run_dir=here"], own=["run_dir"], prefixes=["model"])
-    Arguments(positional='ewt.yaml', own={'run_dir': 'here'}, configs=[], overrides=['--model.cell=gru'])
+    Arguments(positional='ewt.yaml', own={'run_dir': 'here'}, configs=[], overrides=['--model.cell=gru'], flags=set())
     """
     found = Arguments()
     rest = list(argv)
@@ -81,7 +91,14 @@ def sort_arguments(argv: list[str], *, own: Collection[str] = (), prefixes: Coll
             continue
         name, equals, value = word.partition("=")
         name = "--config" if name == "-c" else name
-        check_option(name, own=own, prefixes=prefixes)
+        check_option(name, own=[*own, *flags], prefixes=prefixes)
+        if name[2:] in flags:
+            value = value if equals else rest.pop(0) if rest and rest[0] in FLAG_VALUES else "true"
+            if value not in FLAG_VALUES:
+                raise InputError(name, expected="true, false or no value", got=repr(value))
+            if value == "true":
+                found.flags.add(name[2:])
+            continue
         if not equals:
             if not rest or rest[0].startswith("--"):
                 raise InputError(name, expected="a value", got="none", fix=f"write {name} VALUE")

@@ -40,18 +40,20 @@ options, in any order:
   --resume FOLDER          go on with an interrupted run as if it had never stopped, from its last checkpoint (one
                            between epochs, and every ten minutes within); with a higher --trainer.max_epochs, train a
                            finished one longer; --data and --trainer options may be given anew
+  --allow_changed_data     resume although files that the run began with have changed, which the report will say
   --print_config           print the whole configuration and stop
   --model.help             what the arguments of the recipe's model are; --data.help likewise
   --help                   this text
 """
 OWN = ("run_dir", "resume")
+ALLOW = "allow_changed_data"
 PREFIXES = ("model", "data", "trainer", "seed_everything", "imports")
 KEPT_OPEN = ("--data.", "--trainer.", "--imports", *BARE)  # what may be said anew of a run that is resumed
 
 
 def run(argv: list[str]) -> int:
     """Fit, evaluate and report; return the exit code."""
-    arguments = sort_arguments(argv, own=OWN, prefixes=PREFIXES)
+    arguments = sort_arguments(argv, own=OWN, prefixes=PREFIXES, flags=(ALLOW,))
     if {"--help", "-h"} & set(arguments.overrides):
         print(HELP)
         return 0
@@ -73,7 +75,8 @@ def run(argv: list[str]) -> int:
         overrides = [help_of_recipe(word, configs) for word in arguments.overrides]
         cli = ZooCLI([*(f"--config={config}" for config in configs), *overrides], run_folder=folder, resumed=resumed)
         assert folder is not None  # the parser has answered questions and left
-        fit_and_report(cli, folder, title=title, command=["rnnzoo", "fit", *argv])
+        allow = ALLOW in arguments.flags
+        fit_and_report(cli, folder, title=title, command=["rnnzoo", "fit", *argv], allow_changed=allow)
     return 0
 
 
@@ -131,10 +134,11 @@ def help_of_recipe(word: str, configs: list[str]) -> str:
     return f"{word}={named[-1]}"
 
 
-def fit_and_report(cli: ZooCLI, folder: Path, *, title: str, command: list[str]) -> None:
+def fit_and_report(cli: ZooCLI, folder: Path, *, title: str, command: list[str], allow_changed: bool = False) -> None:
     """Train, pick the best checkpoint, evaluate it, and write everything that a run folder holds."""
     from rnnzoo.checkpoints import FOLDER, LAST
     from rnnzoo.cli.evaluation import evaluate, load_best
+    from rnnzoo.cli.inputs import check_inputs
     from rnnzoo.cli.resume import TITLE
 
     model, data, trainer = cli.model, cli.datamodule, cli.trainer
@@ -143,11 +147,13 @@ def fit_and_report(cli: ZooCLI, folder: Path, *, title: str, command: list[str])
     if cli.config.trainer.fast_dev_run:
         trainer.fit(model, datamodule=data)
         return
+    inputs = check_inputs(cli, folder, allow=allow_changed)
     if cli.resumed is not None:
         cli.resumed.check(model, epochs=trainer.max_epochs, steps=trainer.max_steps)
     model.configure_optimizers()  # what cannot be is refused before anything is written
     if trainer.is_global_zero:
         write_atomically(folder / "config.yaml", f"{TITLE}{title}\n{cli.resolved()}")
+        inputs.write(folder)
     try:
         checkpoint = None if cli.resumed is None else cli.resumed.checkpoint
         trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
@@ -161,7 +167,7 @@ def fit_and_report(cli: ZooCLI, folder: Path, *, title: str, command: list[str])
         return
     from rnnzoo.cli.run_report import write_run
 
-    write_run(cli, folder, results, title=title, command=shlex.join(command))
+    write_run(cli, folder, results, changes=inputs.changes, title=title, command=shlex.join(command))
 
 
 def describe(cli: ZooCLI) -> str:

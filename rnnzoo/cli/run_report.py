@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Sequence
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
@@ -26,8 +27,10 @@ SAMPLES_SHOWN = 3
 MOST_CLASSES_DRAWN = 50
 
 
-def write_run(cli: ZooCLI, folder: Path, results: Evaluation, *, title: str, command: str) -> None:
-    """Write model, plots and report, and print where they are."""
+def write_run(
+    cli: ZooCLI, folder: Path, results: Evaluation, *, title: str, command: str, changes: Sequence[str] = ()
+) -> None:
+    """Write model, plots and report, and print where they are; `changes` are of the data of a resumed run."""
     model, data, trainer = cli.model, cli.datamodule, cli.trainer
     best = data.best_scores
     split = "test" if "test" in results.values else "validation"
@@ -45,7 +48,7 @@ def write_run(cli: ZooCLI, folder: Path, results: Evaluation, *, title: str, com
             "revision": data.describe().revision,
             "split_sizes": data.describe().split_sizes,
             **described_inputs(data.describe()),
-            "notes": data.describe().notes + cut_notes(cli),
+            "notes": [*data.describe().notes, *changes, *cut_notes(cli)],
             "unknown_tokens": unknown_tokens(cli),
         },
         training={
