@@ -116,17 +116,21 @@ def parse_yaml(text: str, where: str) -> Any:
     Raises:
         InputError: if it is malformed, with its line, is nested too deeply, or its aliases multiply.
     """
-    loader = BoundedLoader(text)
-    loader.name = where
+    loader = None
     try:
+        loader = BoundedLoader(text)  # it looks for characters that YAML does not have
+        loader.name = where
         return loader.get_single_data()
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{where}, line {mark.line + 1}" if mark is not None else where
-        raise InputError(place, expected="YAML", got=str(getattr(error, "problem", None) or error)) from error
+        raise InputError(
+            place, expected="YAML", got=str(getattr(error, "problem", None) or error).splitlines()[0]
+        ) from error
     except (ValueError, OverflowError, RecursionError) as error:  # of dates and numbers that are none
         if isinstance(error, InputError):
             raise
         raise InputError(where, expected="YAML", got=str(error)) from error
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()

@@ -11,6 +11,7 @@ from pathlib import Path
 from rnnzoo.errors import InputError
 
 _stems: set[str] = set()  # of the files that were run
+_named: set[str] = set()  # the modules that were named, those of files by their stems
 _running: list[str] = []  # the files and modules whose code runs now, the innermost last
 
 
@@ -50,6 +51,12 @@ def import_code(name: str) -> None:
         ) from error
     finally:
         _running.pop()
+    _named.add(Path(name).stem if name.endswith(".py") else name)
+
+
+def named_modules() -> tuple[str, ...]:
+    """Return the modules that `import_code` was asked for so far."""
+    return tuple(_named)
 
 
 def run_file(path: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from rnnzoo.cli.run_folder import lock_folder
 from rnnzoo.cli.vary import Variant
 from rnnzoo.errors import InputError
+from rnnzoo.recipes import find_recipe, read_recipe
 
 EPOCH_ROW = re.compile(r"(epoch| *\d+)  +\S")  # of the table that a training prints
 
@@ -52,7 +53,9 @@ def train(plan: Plan, variant: Variant, seed: int, place: Path) -> str:
     """
     resumed = can_resume(place)
     if resumed:
-        options = [f"--resume={place}"]
+        named = read_recipe(find_recipe(plan.recipe).path).get("imports") or []  # whoever compares has named them
+        options = [f"--resume={place}", *(f"--imports+={name}" for name in named)]
+        options += [word for word in plan.overrides if word.startswith("--imports")]
     else:
         if place.is_dir():
             try:

@@ -13,6 +13,8 @@ from typing import Any
 from jsonargparse import ArgumentError
 from lightning.pytorch import Trainer
 
+from rnnzoo.cli.class_paths import SECTIONS as BASES
+from rnnzoo.cli.class_paths import find
 from rnnzoo.data import DATA_MODULES
 from rnnzoo.errors import InputError, did_you_mean, unknown_name
 from rnnzoo.models import MODELS
@@ -69,7 +71,7 @@ def find_class(section: str, path: str) -> type:
     """Return the class that a ``class_path`` names: in full, or by its name in the registry.
 
     Raises:
-        InputError: if there is no such class.
+        InputError: if there is no such class, it is none of models or data, or nobody imported its module.
     """
     module, _, name = str(path).rpartition(".")
     registry = SECTIONS[section]
@@ -77,12 +79,9 @@ def find_class(section: str, path: str) -> type:
         if name not in registry:
             raise unknown_name(f"{section}.class_path", name, registry)
         return registry[name]
-    try:
-        return getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise InputError(
-            f"{section}.class_path", expected="the import path of a class", got=repr(path), fix=str(error)
-        ) from error
+    found = find(str(path), (BASES[section],), f"{section}.class_path")
+    assert found is not None
+    return found
 
 
 def check_key(where: str, key: str, classes: Mapping[str, type]) -> None:

@@ -24,6 +24,7 @@ from rnnzoo.callbacks.epoch_table import EpochTable
 from rnnzoo.callbacks.exact_resume import BestCheckpoint, LastCheckpoint
 from rnnzoo.callbacks.throughput import Throughput
 from rnnzoo.checkpoints import FOLDER, AtomicCheckpointIO
+from rnnzoo.cli.class_paths import check_classes
 from rnnzoo.cli.config_errors import explain_config_error, find_class, refuse_unknown_keys
 from rnnzoo.cli.imports import import_named
 from rnnzoo.cli.metrics_log import MetricsLog
@@ -102,8 +103,9 @@ class ZooCLI(LightningCLI):
         parser.link_arguments("data.processor", "model.init_args.processor", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse, after the check for unknown keys that names the nearest known one."""
+        """Parse, after the checks for unknown keys and for classes that are no such thing."""
         refuse_unknown_keys(args)
+        check_classes(args)
         argv, sys.argv = sys.argv, sys.argv[:1]  # LightningCLI warns when both are given
         try:
             super().parse_arguments(parser, args)
@@ -184,6 +186,7 @@ def build_for_test(recipe: dict[str, Any] | None, configs: list[str], overrides:
     base = [f"--data={json.dumps(recipe)}"] if recipe else []
     given = [*(f"--config={config}" for config in configs), *overrides]
     refuse_unknown_keys(given, {"data": find_class("data", recipe["class_path"])} if recipe else {})
+    check_classes(given, {"data": recipe} if recipe else {})
     args = [*base, *given]
     try:
         built = parser.instantiate_classes(parser.parse_args(args))

@@ -96,9 +96,12 @@ def resumed_run(arguments: Arguments) -> AbstractContextManager[Interrupted]:
             fix="for another model begin a new run, with --model.init_from to start from this one",
         )
 
+    from rnnzoo.cli.imports import refuse_unnamed
     from rnnzoo.cli.resume import resume
 
-    return resume(Path(arguments.own["resume"]))
+    folder = Path(arguments.own["resume"])
+    refuse_unnamed(folder / "config.yaml", f"--resume {folder}", arguments.overrides)
+    return resume(folder)
 
 
 def named_recipe(arguments: Arguments, verb: str) -> tuple[str, list[str]]:

@@ -143,12 +143,15 @@ def test_a_run_goes_on_in_another_folder(file, tmp_path, capsys, monkeypatch):
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     forget("leaky_cells")
-    assert main(["fit", "--resume", run, *more]) == 0
+    capsys.readouterr()
+    message = f"none for {file}; if you trust them, add --import {file}"
+    assert fails(capsys, "fit", "--resume", run, *more).endswith(message)
+    assert runs(file) == 1  # that of the first training
+    assert main(["fit", "--resume", run, *more, "--import", str(file)]) == 0
     moved = file.rename(tmp_path / "elsewhere" / file.name)
     forget("leaky_cells")
     capsys.readouterr()
     more = ["--trainer.max_epochs", "3"]
-    message = "expected a file of Python, got nothing; say where leaky_cells.py is by --import"
     assert fails(capsys, "fit", "--resume", run, *more).endswith(message)
     assert main(["fit", "--resume", run, "--import", str(moved), *more]) == 0
 
