@@ -45,7 +45,6 @@ LIMITS: dict[str, Limit] = {
     "PARAMETERS": Limit(2**31, "numbers", "the weights of a model that is loaded"),
     "WORKERS": Limit(64, "processes", "worker processes that a model folder asks for"),
     "BEAM_SIZE": Limit(1000, "hypotheses", "the beam of a search"),
-    "SAMPLES": Limit(10_000_000, "samples", "synthetic samples that a model folder asks for"),
 }
 
 

@@ -16,9 +16,11 @@ from typing import Any
 from rnnzoo.data import DATA_MODULES
 from rnnzoo.data.base import ZooData
 from rnnzoo.errors import InputError
+from rnnzoo.limits import check_limit
 from rnnzoo.schema import members, type_hints
 
 KEYS = {"class_path", "init_args"}
+SIZES = {"num_workers": "WORKERS", "image_size": "IMAGE_SIZE"}  # argument → its limit
 PLAIN = (str, int, float, bool, type(None))
 
 
@@ -40,6 +42,9 @@ def check_stored_data(section: Any, where: str) -> dict[str, Any] | None:
     path, kind = known_class(section["class_path"], where)
     arguments = section.get("init_args", {})
     check_arguments(kind, arguments, f"{where}: data")
+    for name, limited in SIZES.items():
+        if type(size := arguments.get(name)) is int:
+            check_limit(limited, f"{where}: data.{name}", size)
     return {"class_path": path, "init_args": dict(arguments)}
 
 

@@ -26,6 +26,7 @@ from rnnzoo.models.evaluating import evaluated
 from rnnzoo.models.losses import Objective, RegularisedObjective
 from rnnzoo.models.options import as_plain
 from rnnzoo.processors.base import Processor, load_processor
+from rnnzoo.schema import is_finite
 from rnnzoo.text.vocabulary import Vocabulary
 
 OptimizerFactory = Callable[[Iterable], Optimizer]
@@ -180,12 +181,17 @@ class ZooModel(LightningModule, ABC):
             batch_size: samples that are computed together.
 
         Raises:
-            InputError: if a sample is not what the processor takes.
+            InputError: if a sample is not what the processor takes, or an answer holds NaN or an infinity.
         """
         listed = iter(need_list("samples to answer", samples, "a list of samples"))
         answered = 0
         while chunk := list(islice(listed, batch_size)):
-            yield from self._answer_batch(self._batch_of(chunk, first=answered))
+            for index, answer in enumerate(self._answer_batch(self._batch_of(chunk, first=answered))):
+                if not is_finite(answer):
+                    where = str(chunk[index].get("name", f"sample {answered + index}"))
+                    fix = "weights or input are too large"
+                    raise InputError(where, expected="an answer of finite numbers", got=str(answer)[:80], fix=fix)
+                yield answer
             answered += len(chunk)
 
     def _answer_batch(self, batch: Any) -> list[dict[str, Any]]:

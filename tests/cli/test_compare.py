@@ -181,7 +181,9 @@ def test_what_the_model_cannot_take_is_told_before_anything_is_trained(tmp_path,
 def test_a_run_is_a_process_whose_epochs_are_shown_and_whose_failure_is_told(tmp_path, capsys, monkeypatch):
     script = tmp_path / "python"
     monkeypatch.setattr(compare_run.sys, "executable", str(script))
-    plan = compare.Plan("recipe", (GRU,), (1,), 90, ("--data.limit=9",))
+    recipe = tmp_path / "own.yaml"
+    recipe.write_text("imports: [my_cells.py]\n")
+    plan = compare.Plan(str(recipe), (GRU,), (1,), 90, ("--data.limit=9", "--imports+=more.py"))
     place = tmp_path / "c" / "gru" / "seed_1"
     place.mkdir(parents=True)
     (place / "left.txt").write_text("of an interrupted run")
@@ -196,7 +198,7 @@ def test_a_run_is_a_process_whose_epochs_are_shown_and_whose_failure_is_told(tmp
     error, shown, log = call("echo 'epoch  loss'", "echo '    0   1.5'", "echo 'data: 12  of them'", *done)
     assert (error, shown) == ("", "  epoch  loss\n      0   1.5\n")
     words = log.splitlines()[0].split()
-    assert words[:5] == ["-m", "rnnzoo", "fit", "recipe", "--data.limit=9"]
+    assert words[:5] == ["-m", "rnnzoo", "fit", str(recipe), "--data.limit=9"]
     assert {"--model.cell=gru", "--seed_everything=1", "--trainer.max_time=00:00:01:30"} <= set(words)
     error, _, _ = call("echo 'rnnzoo: error: data: expected more, got less' >&2", "echo", "exit 2")
     assert error == f"data: expected more, got less (see {place.with_name('seed_1.log')})"
@@ -208,7 +210,8 @@ def test_a_run_is_a_process_whose_epochs_are_shown_and_whose_failure_is_told(tmp
     monkeypatch.setattr(compare_run, "can_resume", lambda at: at == place)
     place.mkdir()
     error, _, log = call(f"echo {{}} > {place}/report.json")  # one that finished an epoch goes on, in the same log
-    assert (error, log.splitlines()[-1]) == ("", f"-m rnnzoo fit --resume={place}")
+    named = "--imports+=my_cells.py --imports+=more.py"
+    assert (error, log.splitlines()[-1]) == ("", f"-m rnnzoo fit --resume={place} {named}")
     monkeypatch.setattr(compare_run, "can_resume", lambda at: False)
     error, _, _ = call("exit 0")  # no report, such as of a dry run
     assert error.startswith("-m rnnzoo fit")

@@ -138,6 +138,14 @@ def test_what_may_be_any_object_is_no_text_that_could_name_one(place, value):
         assert check_stored_data(data, "here") == data
 
 
+def test_a_folder_does_not_start_hundreds_of_processes(trained, place, capsys, monkeypatch):
+    data = stored(trained, lambda data: data["init_args"].update(num_workers=400))
+    with pytest.raises(InputError, match=r"data.num_workers: expected at most 64 processes, got 400; set RNNZOO_MAX_W"):
+        check_stored_data(data, "here")
+    monkeypatch.setenv("RNNZOO_MAX_WORKERS", "400")
+    assert check_stored_data(data, "here")["init_args"]["num_workers"] == 400
+
+
 def test_from_python_a_folder_is_loaded_whatever_its_data_say(trained, place):
     """They are not read then."""
     assert rnnzoo.load(trained) is not None
