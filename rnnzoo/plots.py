@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 IMAGES_PER_ROW = 6
+MOST_MARKED = 100  # points of a curve up to which each is marked
 DARKEST = 0.15  # how bright a place is that the decoder did not look at
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe & Ito: for all eyes
 MARKERS = "os^Dv*X"
@@ -48,7 +50,8 @@ def learning_curves(metrics: Path, target: Path, selection: str) -> bool:
     trained = [float(row["epoch"]) for row in rows if row.get("train/loss") or row.get("train/objective")]
     rows = [row for row in rows if row.get("epoch") and float(row["epoch"]) <= max(trained, default=0)]  # no final test
     panels = [["train/loss", "val/loss"], [f"val/{selection}"], ["train/penalty"], ["train/objective"]]
-    panels += [["train/gradient_norm"], ["train/clipped"]]
+    rates = [name for name in dict.fromkeys(chain(*rows)) if str(name).startswith("train/learning_rate")]
+    panels += [["train/gradient_norm"], ["train/clipped"], rates]
     panels = [panel for panel in panels if any(row.get(name) for name in panel for row in rows)]
     panels = [panel for place, panel in enumerate(panels) if place == 0 or panel[0] not in panels[0]]
     if not panels:
@@ -57,14 +60,29 @@ def learning_curves(metrics: Path, target: Path, selection: str) -> bool:
     for place, panel in enumerate(panels):
         axes: Any = figure.add_subplot(1, len(panels), place + 1)
         for name in panel:
-            points = [(float(row["epoch"]), float(row[name])) for row in rows if row.get(name)]
+            points = curve_points(rows, name)
             if points:
-                axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name)
+                marker = "o" if len(points) <= MOST_MARKED else ""
+                axes.plot(*zip(*points, strict=True), marker=marker, markersize=3, label=name)
         axes.set_xlabel("epoch")
         axes.legend(fontsize=8)
         axes.grid(alpha=0.3)
     save(figure, target)
     return True
+
+
+def curve_points(rows: Sequence[Mapping[str, str]], name: str) -> list[tuple[float, float]]:
+    """Return the points (epoch, value) of a column of ``metrics.csv``.
+
+    A value of a whole epoch is at the number of that epoch. Where an epoch has several, each is at the share of the
+    steps that were done: the last step of epoch 3 is at 3.
+    """
+    found = [row for row in rows if row.get(name)]
+    epochs = [float(row["epoch"]) for row in found]
+    if len(set(epochs)) < len(epochs):
+        steps_of_epoch = max((float(row["step"]) + 1) / (float(row["epoch"]) + 1) for row in rows if row.get("step"))
+        epochs = [(float(row["step"]) + 1) / steps_of_epoch - 1 for row in found]
+    return [(epoch, float(row[name])) for epoch, row in zip(epochs, found, strict=True)]
 
 
 def confusion_matrix(matrix: Sequence[Sequence[float]], labels: Sequence[str], target: Path) -> None:

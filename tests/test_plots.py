@@ -76,6 +76,22 @@ def test_what_is_minimised_beside_the_loss_has_a_panel_of_its_own(tmp_path, draw
     ]
 
 
+def test_learning_rates_are_drawn_by_groups_and_within_epochs(tmp_path, drawn):
+    metrics = tmp_path / "metrics.csv"
+    header = "epoch,step,train/loss,train/learning_rate,train/learning_rate_encoder"
+    steps = [(0, 1, 0.5), (0, 3, 1.0), (1, 5, 0.5), (1, 7, 0.25)]
+    rows = [f"{epoch},{step},,{rate},{rate / 2}" for epoch, step, rate in steps]
+    metrics.write_text("\n".join([header, *rows[:2], "0,3,2.0,,", *rows[2:], "1,7,1.5,,", ""]), encoding="utf-8")
+    assert plots.learning_curves(metrics, tmp_path / "curves.png", "loss")
+    assert [lines_of(axes) for axes in drawn[0].axes] == [
+        {"train/loss": [[0, 1], [2.0, 1.5]]},
+        {
+            "train/learning_rate": [[-0.5, 0, 0.5, 1], [0.5, 1.0, 0.5, 0.25]],
+            "train/learning_rate_encoder": [[-0.5, 0, 0.5, 1], [0.25, 0.5, 0.25, 0.125]],
+        },
+    ]
+
+
 def test_a_run_without_values_draws_nothing(tmp_path):
     metrics = tmp_path / "metrics.csv"
     metrics.write_text("epoch,step\n", encoding="utf-8")

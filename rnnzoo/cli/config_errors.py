@@ -140,6 +140,10 @@ def explain_config_error(error: ArgumentError) -> InputError:
             got=repr(name),
             fix=did_you_mean(name, known) or f"it takes {', '.join(known)}",
         )
+    if lacking := re.search(r"following arguments are required: ([\w, ]+)", text):
+        names = lacking[1].split(", ")
+        fix = f"set {' '.join(f'--{key}.{name}' for name in names)}"
+        return InputError(key, expected=f"its arguments {lacking[1]}", got="none", fix=fix)
     if missing := re.search(r"module '([^']+)' has no attribute '([^']+)'", text):
         module, name = missing.groups()
         return InputError(

@@ -33,6 +33,13 @@ from rnnzoo.data.base import ZooData
 from rnnzoo.errors import InputError, find_input_error
 from rnnzoo.models.base import ZooModel
 
+TRAINER_DEFAULTS = {
+    "max_epochs": 10,
+    "use_distributed_sampler": False,
+    "enable_model_summary": False,
+    "log_every_n_steps": 10,  # of a learning rate that changes with every step
+}
+
 
 def quiet_lightning() -> None:
     """Silence advice that does not apply here; errors and real warnings stay."""
@@ -81,7 +88,7 @@ class ZooCLI(LightningCLI):
                 subclass_mode_data=True,
                 save_config_callback=None,
                 seed_everything_default=seed,
-                trainer_defaults={"max_epochs": 10, "use_distributed_sampler": False, "enable_model_summary": False},
+                trainer_defaults=TRAINER_DEFAULTS,
                 parser_kwargs={"exit_on_error": False, "dump_header": []},
                 args=args,
                 run=False,
@@ -124,7 +131,7 @@ class ZooCLI(LightningCLI):
             folder = self.run_folder / FOLDER
             extra += [BestCheckpoint(folder, metric=metric, mode=mode), LastCheckpoint(folder)]
         columns = ("train/loss", "val/loss", f"val/{metric}", "train/objective", "train/gradient_norm", "train/clipped")
-        extra.append(EpochTable(tuple(dict.fromkeys(columns))))
+        extra.append(EpochTable(tuple(dict.fromkeys((*columns, "train/learning_rate")))))
         if settings.get("enable_progress_bar") is not False:
             extra.append(TQDMProgressBar(refresh_rate=1 if sys.stdout.isatty() else 25, leave=False))
         settings["callbacks"] = [*(settings.get("callbacks") or []), *extra]

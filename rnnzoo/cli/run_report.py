@@ -96,6 +96,7 @@ def describe_model(cli: ZooCLI) -> dict[str, Any]:
         "frozen": list(cli.model.frozen),
         "optimizer": plain(cli.config.model.init_args.get("optimizer")),
         "lr_scheduler": plain(cli.config.model.init_args.get("lr_scheduler")),
+        "lr_scheduler_interval": cli.model.scheduler_interval,
     }
 
 

@@ -7,7 +7,7 @@ training, evaluation and prediction loops, the optimizer, clipping and logging a
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from rnnzoo.batches import Batch
 from rnnzoo.errors import InputError, need_list, unknown_name
@@ -25,16 +25,28 @@ from rnnzoo.metrics.base import ZooMetric
 from rnnzoo.models.evaluating import evaluated
 from rnnzoo.models.losses import Objective, RegularisedObjective
 from rnnzoo.models.options import as_plain
+from rnnzoo.models.schedules import (
+    OptimizerFactory,
+    SchedulerFactory,
+    build_scheduler,
+    built,
+    changes_within_epochs,
+    check_resumed,
+    learning_rates,
+)
 from rnnzoo.processors.base import Processor, load_processor
 from rnnzoo.schema import is_finite
 from rnnzoo.text.vocabulary import Vocabulary
 
-OptimizerFactory = Callable[[Iterable], Optimizer]
-SchedulerFactory = Callable[[Optimizer], LRScheduler]
-Built = TypeVar("Built")
 ProcessorT = TypeVar("ProcessorT", bound=Processor)
 
-HOW_TRAINED = ("optimizer", "lr_scheduler", "init_from", "freeze")  # arguments that no stored model has
+HOW_TRAINED = (
+    "optimizer",
+    "lr_scheduler",
+    "lr_scheduler_interval",
+    "init_from",
+    "freeze",
+)  # arguments that no stored model has
 DEFAULT_GRADIENT_CLIP = 1.0  # the norm to which gradients are clipped if the Trainer says nothing
 
 
@@ -52,8 +64,11 @@ class ZooModel(LightningModule, ABC):
     Args:
         processor: turns raw samples into batches; saved with the weights.
         optimizer: builds the optimizer from the parameters.
-        lr_scheduler: builds the scheduler from the optimizer; stepped once an epoch. `ReduceLROnPlateau` watches the
-            validation loss in mode ``min`` and the selection metric in mode ``max``.
+        lr_scheduler: builds the scheduler from the optimizer. `ReduceLROnPlateau` watches the validation loss in mode
+            ``min`` and the selection metric in mode ``max``; `OneCycleLR` without ``total_steps`` spans the training.
+        lr_scheduler_interval: the scheduler is stepped after each ``step`` of the optimizer, or after each ``epoch``;
+            by default as it is made for: `OneCycleLR` and `CyclicLR` by steps, all others by epochs. The rate is
+            logged as ``train/learning_rate``.
         init_from: the folder of a trained model to start from. `rnnzoo fit` starts the model before it trains; from
             Python `rnnzoo.warm_start(model)` does, and `Trainer.fit` refuses a model that was not. A saved model knows
             nothing of it.
@@ -69,6 +84,7 @@ class ZooModel(LightningModule, ABC):
         processor: Processor,
         optimizer: OptimizerFactory,
         lr_scheduler: SchedulerFactory | None,
+        lr_scheduler_interval: str | None = None,
         init_from: str | None = None,
         freeze: Sequence[str] | str = (),
     ) -> None:
@@ -76,6 +92,7 @@ class ZooModel(LightningModule, ABC):
         self.processor = processor
         self.optimizer_factory = optimizer
         self.scheduler_factory = lr_scheduler
+        self.scheduler_interval = lr_scheduler_interval
         self.init_from = init_from
         self.to_freeze = tuple(split_names(freeze))
         self.frozen: tuple[str, ...] = ()  # the parts that are
@@ -267,6 +284,10 @@ class ZooModel(LightningModule, ABC):
             )
         self.freeze_parts(self.to_freeze)
 
+    def on_train_start(self) -> None:
+        """Check what a checkpoint restored."""
+        check_resumed(self.trainer)
+
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return the mean loss of a batch, scaled so that the gradient is the mean over the global batch."""
         objective = self.objective(self(batch), batch)
@@ -279,6 +300,10 @@ class ZooModel(LightningModule, ABC):
         mean = sums[0] / sums[1].clamp(min=1e-12)
         if not torch.isfinite(mean):
             raise self._non_finite(mean, total, batch)
+        by_step = changes_within_epochs(self.trainer)
+        self.log_dict(
+            learning_rates(self.trainer), on_step=by_step, on_epoch=not by_step, reduce_fx="max", batch_size=1
+        )
         self._log_losses(mean, sums, regularised=isinstance(objective, RegularisedObjective))
         first = sums[1] if self._window_first is None else self._window_first
         first = torch.where(first > 0, first, sums[1])  # a batch without items has no gradient to be scaled
@@ -355,13 +380,15 @@ class ZooModel(LightningModule, ABC):
         """Build the optimizer, and the scheduler if there is one.
 
         Raises:
-            InputError: with what they say of their arguments.
+            InputError: with what they say of their arguments; see `build_scheduler`.
         """
         optimizer = built("model.optimizer", self.optimizer_factory, self.parameter_groups())
         if self.scheduler_factory is None:
             return optimizer
-        scheduler = built("model.lr_scheduler", self.scheduler_factory, optimizer)
-        settings: dict[str, Any] = {"scheduler": scheduler}
+        settings = build_scheduler(
+            self.scheduler_factory, optimizer, interval=self.scheduler_interval, trainer=self._trainer
+        )
+        scheduler = settings["scheduler"]
         if isinstance(scheduler, ReduceLROnPlateau):
             metric, mode = self.selection
             settings["monitor"] = "val/loss" if scheduler.mode == "min" else f"val/{metric}"
@@ -433,14 +460,6 @@ class ZooModel(LightningModule, ABC):
             fix="look at these samples, lower the learning rate (--model.optimizer.lr) or clip gradients harder "
             "(--trainer.gradient_clip_val 0.25)",
         )
-
-
-def built(where: str, factory: Callable[[Any], Built], given: Any) -> Built:
-    """Return what a factory makes of something; what it refuses becomes an `InputError`."""
-    try:
-        return factory(given)
-    except (TypeError, ValueError) as error:
-        raise InputError(where, expected="arguments that it takes", got=str(error)) from error
 
 
 def gathered(value: Any) -> list[Any]:

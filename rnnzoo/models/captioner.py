@@ -85,6 +85,7 @@ class Captioner(ZooModel):
         recurrent: further options of the recurrent layers, which have one direction whatever `bidirectional` says.
         optimizer: builds the optimizer from the parameters.
         lr_scheduler: builds the scheduler from the optimizer.
+        lr_scheduler_interval: ``step`` or ``epoch``, after which the scheduler is stepped; see `ZooModel`.
         init_from: the folder of a trained model to start from, as far as it fits.
         freeze: parts that are not trained: ``embedding``, ``encoder`` (of images), ``decoder`` or ``head``.
 
@@ -116,13 +117,19 @@ class Captioner(ZooModel):
         recurrent: RecurrentOptions | dict[str, Any] | None = None,
         optimizer: OptimizerFactory = torch.optim.Adam,
         lr_scheduler: SchedulerFactory | None = None,
+        lr_scheduler_interval: str | None = None,
         init_from: str | None = None,
         freeze: Sequence[str] | str = (),
     ) -> None:
         arguments = dict(locals())
         processor = as_processor(processor, CaptionProcessor)
         super().__init__(
-            processor=processor, optimizer=optimizer, lr_scheduler=lr_scheduler, init_from=init_from, freeze=freeze
+            processor=processor,
+            optimizer=optimizer,
+            lr_scheduler=lr_scheduler,
+            lr_scheduler_interval=lr_scheduler_interval,
+            init_from=init_from,
+            freeze=freeze,
         )
         check_options(arguments, processor)
         self.image_options = as_options(ImageEncoderOptions, image, "model.image")
@@ -222,7 +229,7 @@ class Captioner(ZooModel):
         trained = super().parameter_groups()
         groups: list[dict[str, Any]] = [
             {"params": [parameter for parameter in trained if id(parameter) not in own]},
-            {"params": [parameter for parameter in trained if id(parameter) in own], "lr": rate},
+            {"params": [parameter for parameter in trained if id(parameter) in own], "lr": rate, "name": "encoder"},
         ]
         return [group for group in groups if group["params"]]
 

@@ -42,6 +42,7 @@ class SequenceClassifier(ZooModel):
         loss: label smoothing and class weights.
         optimizer: builds the optimizer from the parameters.
         lr_scheduler: builds the scheduler from the optimizer.
+        lr_scheduler_interval: ``step`` or ``epoch``, after which the scheduler is stepped; see `ZooModel`.
         init_from: the folder of a trained model to start from, as far as it fits.
         freeze: parts that are not trained: ``embedding``, ``encoder`` or ``head``.
     """
@@ -60,13 +61,19 @@ class SequenceClassifier(ZooModel):
         loss: LossOptions | dict[str, Any] | None = None,
         optimizer: OptimizerFactory = torch.optim.Adam,
         lr_scheduler: SchedulerFactory | None = None,
+        lr_scheduler_interval: str | None = None,
         init_from: str | None = None,
         freeze: Sequence[str] | str = (),
     ) -> None:
         arguments = dict(locals())
         processor = as_processor(processor, TextClassificationProcessor)
         super().__init__(
-            processor=processor, optimizer=optimizer, lr_scheduler=lr_scheduler, init_from=init_from, freeze=freeze
+            processor=processor,
+            optimizer=optimizer,
+            lr_scheduler=lr_scheduler,
+            lr_scheduler_interval=lr_scheduler_interval,
+            init_from=init_from,
+            freeze=freeze,
         )
         self.save_hyperparameters(self.plain_arguments(arguments, processor), logger=False)
         self.processor: TextClassificationProcessor = processor

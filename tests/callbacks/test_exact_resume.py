@@ -24,6 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # of Lightning, about small d
 EPOCHS = 3
 PLATEAU = ["--model.lr_scheduler=torch.optim.lr_scheduler.ReduceLROnPlateau", "--model.lr_scheduler.patience=0"]
 STEPS = ["--model.lr_scheduler=torch.optim.lr_scheduler.StepLR", "--model.lr_scheduler.step_size=1"]
+CYCLE = ["--model.lr_scheduler=torch.optim.lr_scheduler.OneCycleLR", "--model.lr_scheduler.max_lr=0.3"]
 QUICK = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.limit_val_batches=3"]
 SMALL = [*QUICK, "--data.limit=60", "--model.dropout=0.4"]
 AVERAGE = ["--trainer.callbacks=rnnzoo.callbacks.averaging.NonMonotonicAverage", "--trainer.callbacks.patience=1"]
@@ -32,6 +33,7 @@ CASES = {
     "tagger": ["many_to_many/hidden_markov", "--model.hidden_size=6"],
     "plateau": ["many_to_many/hidden_markov", "--model.hidden_size=6", *PLATEAU, "--model.optimizer.lr=0.3"],
     "steps": ["many_to_one/topic_chains", "--model.hidden_size=6", *STEPS, "--trainer.accumulate_grad_batches=2"],
+    "one cycle": ["many_to_many/hidden_markov", "--model.hidden_size=6", *CYCLE, "--trainer.accumulate_grad_batches=2"],
     "stream": ["next_step/markov_text", "--model.hidden_size=6", "--data.vary_chunks=true", "--data.begin_anew=0.3"],
     "translator": ["encoder_decoder/dates", "--model.hidden_size=6", "--data.batch_size=16"],
     "average": ["many_to_many/hidden_markov", "--model.hidden_size=6", *AVERAGE, "--model.optimizer.lr=0.3"],
