@@ -292,3 +292,58 @@ def compared_curves(
             axes.legend(fontsize=8)
     save(figure, target)
     return True
+
+
+def gate_maps(values: Mapping[str, Any], tokens: Sequence[str], title: str, target: Path) -> None:
+    """Draw what each gate does over a text: a panel for each gate, a row for each unit, a column for each token.
+
+    Args:
+        values: gate → [H, T] activations; what can be below 0 has a scale from -1 to 1.
+        tokens: T tokens.
+        title: of the figure.
+        target: the PNG file.
+    """
+    units = len(next(iter(values.values())))
+    figure = new_figure(max(6.0, 1.8 + 0.19 * len(tokens)), 0.9 + len(values) * max(1.3, 0.045 * units))
+    panels: Any = figure.subplots(len(values), 1, sharex=True, squeeze=False)
+    for index, (name, activations) in enumerate(values.items()):
+        axes, signed = panels[index][0], activations.min() < 0
+        scale = {"vmin": -1, "vmax": 1, "cmap": "PuOr"} if signed else {"vmin": 0, "vmax": 1, "cmap": "cividis"}
+        image = axes.imshow(activations, aspect="auto", interpolation="nearest", **scale)
+        axes.set_ylabel(f"{name}\nunits", fontsize=10)
+        axes.set_yticks([])
+        bar = figure.colorbar(image, ax=axes, fraction=0.02, pad=0.01, ticks=[-1, 0, 1] if signed else [0, 0.5, 1])
+        if not signed:
+            bar.ax.set_yticklabels(["0 shut", "0.5", "1 open"])
+    panels[-1][0].set_xticks(range(len(tokens)), [visible(token) for token in tokens], fontsize=9)
+    if max(map(len, tokens)) > 1:
+        panels[-1][0].tick_params(axis="x", rotation=90)
+    panels[-1][0].set_xlabel("token that is read")
+    figure.suptitle(title, fontsize=10)
+    save(figure, target)
+
+
+def token_probabilities(
+    probabilities: Any, tokens: Sequence[str], chosen: Sequence[int], title: str, target: Path
+) -> None:
+    """Draw the distribution of the next token at each step of sampling, with the token that was chosen.
+
+    Args:
+        probabilities: [T, V] at each of T steps.
+        tokens: V tokens.
+        chosen: T indices of what was chosen.
+        title: of the figure.
+        target: the PNG file.
+    """
+    figure = new_figure(max(6.0, 2.2 + 0.22 * len(chosen)), max(3.2, 1.5 + 0.19 * len(tokens)))
+    axes: Any = figure.add_subplot()
+    image = axes.imshow(probabilities.T, vmin=0, vmax=1, cmap="Blues", aspect="auto", interpolation="nearest")
+    axes.scatter(range(len(chosen)), chosen, s=26, facecolors="none", edgecolors=COLOURS[1], linewidths=1.4)
+    axes.set_yticks(range(len(tokens)), [visible(token) for token in tokens], fontsize=8)
+    names = [visible(tokens[index]) for index in chosen]
+    axes.set_xticks(range(len(chosen)), names, fontsize=8, rotation=90 if max(map(len, names)) > 1 else 0)
+    axes.set_xlabel("chosen token, step by step")
+    axes.set_ylabel("possible next token")
+    axes.set_title(title, fontsize=10)
+    figure.colorbar(image, fraction=0.03, pad=0.01, label="probability (softmax)")
+    save(figure, target)

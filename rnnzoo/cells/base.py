@@ -43,6 +43,7 @@ class Cell(nn.Module, ABC):
         fixed_fields: fields of the state that no other layer may set (a normaliser): they start as the cell says.
         gate_names: letters of the sigmoids of a step, in the order in which it computes them, the same letter for a
             gate that it computes again; for reports alone. A subclass with equations of its own names its own.
+        tanh_names: likewise of the hyperbolic tangents of a step: ``g`` or ``n`` for what may be written to the state.
 
     Args:
         input_size: I.
@@ -55,6 +56,7 @@ class Cell(nn.Module, ABC):
 
     fixed_fields: ClassVar[tuple[str, ...]] = ()
     gate_names: ClassVar[tuple[str, ...]] = ()
+    tanh_names: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, *, input_size: int, hidden_size: int, output_size: int | None = None) -> None:
         super().__init__()

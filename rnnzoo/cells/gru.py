@@ -24,6 +24,7 @@ class GRUCell(GatedCell):
 
     gate_count = 3
     gate_names = ("r", "z")
+    tanh_names = ("n",)
 
     def __init__(self, *, input_size: int, hidden_size: int) -> None:
         super().__init__(input_size=input_size, hidden_size=hidden_size)
@@ -54,6 +55,7 @@ class GRUResetBeforeCell(AffineCell, StagedCell):
     """
 
     gate_names = ("r", "z")
+    tanh_names = ("n",)
 
     def __init__(self, *, input_size: int, hidden_size: int) -> None:
         super().__init__(input_size=input_size, hidden_size=hidden_size)

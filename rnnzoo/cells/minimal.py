@@ -28,6 +28,7 @@ class UGRNNCell(GatedCell):
 
     gate_count = 2
     gate_names = ("z",)
+    tanh_names = ("n",)
 
     def __init__(self, *, input_size: int, hidden_size: int, forget_bias: float = 1.0) -> None:
         super().__init__(input_size=input_size, hidden_size=hidden_size)
@@ -66,6 +67,7 @@ class JANETCell(GatedCell):
 
     gate_count = 2
     gate_names = ("f", "i")
+    tanh_names = ("n",)
 
     def __init__(
         self,
@@ -107,6 +109,7 @@ class MGUCell(AffineCell, StagedCell):
     """
 
     gate_names = ("f", "f")
+    tanh_names = ("n",)
 
     def __init__(self, *, input_size: int, hidden_size: int) -> None:
         super().__init__(input_size=input_size, hidden_size=hidden_size)

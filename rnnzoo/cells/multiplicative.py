@@ -32,6 +32,7 @@ class MultiplicativeLSTMCell(AffineCell, StagedCell):
     """
 
     gate_names = ("f", "i", "o")
+    tanh_names = ("g", "tanh c'")
 
     def __init__(self, *, input_size: int, hidden_size: int, forget_bias: float = 1.0) -> None:
         super().__init__(input_size=input_size, hidden_size=hidden_size)

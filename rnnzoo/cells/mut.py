@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ class MutCell(StagedCell):
     """
 
     gate_names = ("r", "z")
+    tanh_names: ClassVar[tuple[str, ...]] = ("n",)
 
     def __init__(self, *, input_size: int, hidden_size: int, input_blocks: int, recurrent_blocks: int) -> None:
         super().__init__(input_size=input_size, hidden_size=hidden_size)
@@ -147,6 +149,7 @@ class MUT3Cell(AffineCell, MutCell):
     """
 
     gate_names = ("r", "z")
+    tanh_names = ("tanh h", "n")
 
     def __init__(self, *, input_size: int, hidden_size: int) -> None:
         super().__init__(input_size=input_size, hidden_size=hidden_size, input_blocks=3, recurrent_blocks=3)

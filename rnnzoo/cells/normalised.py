@@ -75,6 +75,7 @@ class LayerNormLSTMCell(NormalisedLSTMCell):
     """
 
     gate_names = ("f", "i", "o")
+    tanh_names = ("g", "tanh c'")
 
     def gates(self, projected: Tensor, recurrent: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
         """Compute the gates and the new state."""
@@ -97,6 +98,7 @@ class StateNormLSTMCell(NormalisedLSTMCell):
     """
 
     gate_names = ("f", "i", "o")
+    tanh_names = ("g", "tanh c'")
 
     def gates(self, projected: Tensor, recurrent: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
         """Compute the gates and the new state."""
@@ -130,6 +132,7 @@ class LayerNormGRUCell(GatedCell):
 
     gate_count = 3
     gate_names = ("r", "z")
+    tanh_names = ("n",)
 
     def __init__(self, *, input_size: int, hidden_size: int, epsilon: float = 1e-5) -> None:
         super().__init__(input_size=input_size, hidden_size=hidden_size)

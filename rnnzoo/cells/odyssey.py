@@ -58,6 +58,7 @@ class PeepholeLSTMCell(OdysseyCell):
     """
 
     gate_names = ("f", "i", "o")
+    tanh_names = ("g", "tanh c'")
 
     def gates(self, projected: Tensor, recurrent: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
         """Compute the gates and the new state."""
@@ -79,6 +80,7 @@ class NoInputGateCell(OdysseyCell):
     blocks = "fgo"
     gate_count = 3
     gate_names = ("f", "o")
+    tanh_names = ("g", "tanh c'")
 
     def gates(self, projected: Tensor, recurrent: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
         """Compute the gates and the new state."""
@@ -99,6 +101,7 @@ class NoForgetGateCell(OdysseyCell):
     blocks = "igo"
     gate_count = 3
     gate_names = ("i", "o")
+    tanh_names = ("g", "tanh c'")
 
     def __init__(self, *, input_size: int, hidden_size: int) -> None:
         super().__init__(input_size=input_size, hidden_size=hidden_size)
@@ -122,6 +125,7 @@ class NoOutputGateCell(OdysseyCell):
     blocks = "ifg"
     gate_count = 3
     gate_names = ("f", "i")
+    tanh_names = ("g", "tanh c'")
 
     def gates(self, projected: Tensor, recurrent: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
         """Compute the gates and the new state."""
@@ -141,6 +145,7 @@ class NoInputActivationCell(OdysseyCell):
     """
 
     gate_names = ("f", "i", "o")
+    tanh_names = ("tanh c'",)
 
     def gates(self, projected: Tensor, recurrent: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
         """Compute the gates and the new state."""
@@ -160,6 +165,7 @@ class NoOutputActivationCell(OdysseyCell):
     """
 
     gate_names = ("f", "i", "o")
+    tanh_names = ("g",)
 
     def gates(self, projected: Tensor, recurrent: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
         """Compute the gates and the new state."""
@@ -186,6 +192,7 @@ class CoupledGatesCell(OdysseyCell):
     blocks = "igo"
     gate_count = 3
     gate_names = ("i", "o")
+    tanh_names = ("g", "tanh c'")
 
     def __init__(self, *, input_size: int, hidden_size: int, forget_bias: float = 1.0) -> None:
         super().__init__(input_size=input_size, hidden_size=hidden_size)
@@ -229,6 +236,7 @@ class FullGateRecurrenceCell(AffineCell, StagedCell):
     """
 
     gate_names = ("i", "f", "o")
+    tanh_names = ("g", "tanh c'")
 
     fixed_fields = ("input_gate", "forget_gate", "output_gate")
     input_peephole: Tensor  # p_i [H]

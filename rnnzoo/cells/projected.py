@@ -38,6 +38,7 @@ class ProjectedLSTMCell(AffineCell, StagedCell):
     """
 
     gate_names = ("o", "f", "i", "f", "i")
+    tanh_names = ("g", "tanh c'", "g")
 
     def __init__(
         self, *, input_size: int, hidden_size: int, projection_size: int | None = None, forget_bias: float = 1.0

@@ -45,6 +45,7 @@ class QRNNCell(LinearCell):
     """
 
     gate_names = ("f", "o")
+    tanh_names = ("z",)
     fixed_fields = ("previous",)
 
     def __init__(self, *, input_size: int, hidden_size: int, window: int = 2, forget_bias: float = 1.0) -> None:

@@ -32,6 +32,7 @@ class SRUCell(LinearCell):
     """
 
     gate_names = ("f", "r")
+    tanh_names = ("tanh c'",)
 
     def __init__(
         self, *, input_size: int, hidden_size: int, forget_bias: float = 1.0, highway_bias: float = 0.0

@@ -48,6 +48,7 @@ class SLSTMCell(GatedCell):
 
     gate_count = 4
     gate_names = ("f", "o")
+    tanh_names = ("g",)
     fixed_fields = ("cell", "normaliser", "stabiliser")
 
     def __init__(self, *, input_size: int, hidden_size: int, forget_bias: float = 1.0) -> None:

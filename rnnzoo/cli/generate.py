@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rnnzoo.cli.arguments import sort_arguments
-from rnnzoo.cli.output import print_note
+from rnnzoo.cli.output import check_file, print_note
 from rnnzoo.cli.predict import positive
 from rnnzoo.errors import InputError
 
@@ -34,6 +34,8 @@ options, in any order:
   --count N                so many texts (default 1), with a line "--- 2 ---" before the second and so on
   --unknown RULE           what becomes of characters or words that training never saw: refuse, skip or keep
                            (default refuse)
+  --probabilities FILE.png a new file for a picture of the distribution of the next token at each step, with the
+                           token that was chosen; of the first 60 steps
   --help                   this text
 """
 NUMBERS: dict[str, type] = {
@@ -52,7 +54,8 @@ METHOD_OF = {  # options that only one method knows
     "count": "sample",
     "beam_size": "beam",
 }
-OWN = ("prompt", "prompt_file", "max_tokens", "method", "count", "unknown", *NUMBERS)
+DRAWN_STEPS, DRAWN_TOKENS = 60, 40
+OWN = ("prompt", "prompt_file", "max_tokens", "method", "count", "unknown", "probabilities", *NUMBERS)
 
 
 def run(argv: list[str]) -> int:
@@ -81,6 +84,13 @@ def run(argv: list[str]) -> int:
                 fix=f"give --method {method}, or leave it out",
             )
 
+    picture = None if "probabilities" not in own else Path(own["probabilities"])
+    if picture is not None:
+        if options["method"] == "beam" or count > 1:
+            got = "the method beam" if options["method"] == "beam" else f"--count {count}"
+            raise InputError("--probabilities", expected="one text, by the method sample or greedy", got=got)
+        check_file("--probabilities", picture)
+
     from rnnzoo.bundle import load
     from rnnzoo.models.generation import generation_options
     from rnnzoo.models.language_model import LanguageModel
@@ -99,7 +109,41 @@ def run(argv: list[str]) -> int:
             print(f"--- {place + 1} ---")
         seeded = dataclasses.replace(chosen, seed=chosen.seed + place)
         write(model, prompt, options=seeded, unknown=own.get("unknown", "refuse"))
+    if picture is not None:
+        draw_probabilities(model, prompt, chosen, own.get("unknown", "refuse"), picture)
     return 0
+
+
+def draw_probabilities(model: LanguageModel, prompt: str, options: Any, unknown: str, target: Path) -> None:
+    """Draw the distributions that the tokens of a continuation were chosen from, and say what they show."""
+    from rnnzoo import plots
+    from rnnzoo.models.generation import token_distributions
+
+    limited = dataclasses.replace(options, max_length=min(DRAWN_STEPS, options.max_length))
+    tokens, distributions = token_distributions(model, prompt, options=limited, unknown=unknown)
+    if not tokens:
+        raise InputError("--probabilities", expected="at least one token to draw", got="a text that ended at once")
+    vocabulary = [*model.processor.tokenizer.vocabulary, "\n"][: model.processor.vocabulary_size]
+    highest = distributions.max(0).values
+    order = [row for row in highest.argsort(descending=True).tolist() if highest[row] > 0][:DRAWN_TOKENS]
+    rows = sorted({*order, *tokens}, key=vocabulary.__getitem__)
+    how = f"temperature {options.temperature:g}" if options.method == "sample" else "greedy"
+    title = f"p(next token), {how}, after {plots.visible(prompt[-30:])!r}; circle: what was chosen"
+    plots.token_probabilities(
+        distributions[:, rows].numpy(),
+        [vocabulary[row] for row in rows],
+        [rows.index(token) for token in tokens],
+        title,
+        target,
+    )
+    likely = int((distributions.argmax(1) == distributions.new_tensor(tokens)).sum())
+    chosen = distributions.gather(1, distributions.new_tensor(tokens).long().unsqueeze(1))
+    entropy = -(distributions * distributions.clamp(min=1e-12).log2()).sum(1).mean()
+    print(
+        f"\nIn {len(tokens)} steps the token that was chosen had a probability of {float(chosen.mean()):.2f} on "
+        f"average and was the most probable one {likely} times; the distributions have {float(entropy):.2f} bits of "
+        f"entropy on average.\nplot: {target}"
+    )
 
 
 def write(model: LanguageModel, prompt: str, *, options: Any, unknown: str) -> None:

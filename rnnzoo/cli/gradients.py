@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,8 @@ from rnnzoo.cli.imports import import_named
 from rnnzoo.cli.output import print_note
 from rnnzoo.cli.run_folder import claim_run_folder, run_name
 from rnnzoo.errors import InputError
+from rnnzoo.files import write_atomically
+from rnnzoo.report import finite
 
 if TYPE_CHECKING:
     from rnnzoo.batches import Batch
@@ -22,17 +26,23 @@ if TYPE_CHECKING:
 
 SUMMARY = "show how far gradients reach back in time, and what gates do, for one cell or several"
 HELP = """usage: rnnzoo gradients RECIPE [--cells A,B,...] [--model RUN_OR_MODEL] [--KEY VALUE ...]
+       rnnzoo gradients RECIPE --by_step [--model RUN_OR_MODEL] [--KEY VALUE ...]
 
 Show why a cell learns or not: for one batch of the recipe's training data, the norm of the gradient by time lag and
-layer (does it vanish, does it explode?), the norm of all gradients before and after clipping, and how many gate
-activations are saturated; at initialisation, and after some training. Tables go to the terminal; gradients.json,
-gradients.md, gradients.png and gates.png into a folder.
+layer with the factor of one step back (below 1 it vanishes, above 1 it explodes), the norm of all gradients before and
+after clipping, and how many gate activations are saturated; at initialisation, and after some training. Tables go to
+the terminal; gradients.json, gradients.md, gradients.png and gates.png into a folder.
+
+With --by_step: the loss of each step and its gradient, and the gradient through each step's use of the recurrent
+weights, with the largest differences between their sums and the gradient of the whole loss; by_step.json and
+by_step.png.
 
 options, in any order:
+  --by_step                take the gradient apart by step
   --cells A,B,...          cells that `rnnzoo cells` lists (default: the recipe's own)
-  --steps N                train each for N steps before the second look; 0 leaves it out (default 100)
-  --model RUN_OR_MODEL     look at a trained model instead: a run folder that `rnnzoo fit` left, or a model folder
-  --lags K                 the largest time lag (default 50)
+  --steps N                train each for N steps before the second measurement; 0 leaves it out (default 100)
+  --model RUN_OR_MODEL     measure a trained model instead: a run folder that `rnnzoo fit` left, or a model folder
+  --lags K                 the largest time lag (default: that of the longest sequence of the batch)
   --run_dir FOLDER         where the files go; a new one, runs/RECIPE/TIME by default
   --config FILE, --data.KEY VALUE, --model.KEY VALUE, --trainer.KEY VALUE, --seed_everything N   as for `rnnzoo fit`
   --help                   this text
@@ -42,7 +52,8 @@ OWN = ("cells", "steps", "model", "lags", "run_dir")
 
 def run(argv: list[str]) -> int:
     """Measure, print and write; return the exit code."""
-    arguments = sort_arguments(argv, own=OWN, prefixes=PREFIXES)
+    by_step = "--by_step" in argv
+    arguments = sort_arguments([word for word in argv if word != "--by_step"], own=OWN, prefixes=PREFIXES)
     if {"--help", "-h"} & set(arguments.overrides):
         print(HELP)
         return 0
@@ -50,23 +61,31 @@ def run(argv: list[str]) -> int:
     recipe, configs = named_recipe(arguments, "gradients")
     import_named([*(f"--config={config}" for config in configs), *arguments.overrides])
     cells = chosen_cells(own["cells"]) if "cells" in own else (None,)
-    steps, lags = whole(own, "steps", 100, least=0), whole(own, "lags", 50, least=1)
+    steps = whole(own, "steps", 100, least=0)
+    lags = whole(own, "lags", 1, least=1) if "lags" in own else None
     for other in ("cells", "steps"):
         if "model" in own and other in own:
             raise InputError("rnnzoo gradients", expected=f"--model or --{other}", got="both")
+    for other in ("cells", "steps", "lags"):
+        if by_step and other in own:
+            raise InputError("rnnzoo gradients", expected=f"--by_step or --{other}", got="both")
 
     from rnnzoo.cli.engine import quiet_lightning
     from rnnzoo.cli.gradient_report import write
 
     quiet_lightning()
+    if by_step:
+        with claim_run_folder(own.get("run_dir"), recipe) as folder:
+            take_apart(build(configs, arguments, None, 0), own.get("model"), folder, title=run_name(recipe))
+        return 0
     measured: list[Measured] = []
     with claim_run_folder(own.get("run_dir"), recipe) as folder:
         for cell in cells:
             cli = build(configs, arguments, cell, steps)
             if "model" in own:
-                measured += look_at_model(cli, own["model"], lags)
+                measured += measure_trained(cli, own["model"], lags)
             else:
-                measured += look_at_recipe(cli, lags, steps)
+                measured += measure_recipe(cli, lags, steps)
         write(measured, folder, title=run_name(recipe), lags=lags, command=shlex.join(["rnnzoo", "gradients", *argv]))
     return 0
 
@@ -94,24 +113,39 @@ def build(configs: list[str], arguments: Arguments, cell: str | None, steps: int
     return ZooCLI([*(f"--config={config}" for config in configs), *arguments.overrides, *words], run_folder=None)
 
 
-def look_at_recipe(cli: ZooCLI, lags: int, steps: int) -> list[Measured]:
+def measure_recipe(cli: ZooCLI, lags: int | None, steps: int) -> list[Measured]:
     """Measure the recipe's model as it begins and, if `steps` is above 0, after so many steps of training."""
     from rnnzoo.cli.gradient_report import INITIAL
 
     batch = first_batch(cli, cli.model)
-    found = [look(cli, cli.model, batch, lags, INITIAL)]
+    results = [measure(cli, cli.model, batch, lags, INITIAL)]
     if steps > 0:
         cli.trainer.fit(cli.model, datamodule=cli.datamodule)
-        found.append(look(cli, cli.model, batch, lags, f"after {cli.trainer.global_step} steps"))
-    return found
+        results.append(measure(cli, cli.model, batch, lags, f"after {cli.trainer.global_step} steps"))
+    return results
 
 
-def look_at_model(cli: ZooCLI, path: str, lags: int) -> list[Measured]:
+def measure_trained(cli: ZooCLI, path: str, lags: int | None) -> list[Measured]:
     """Measure a trained model on the recipe's data, and the same model with the weights that it may have begun with."""
     import torch
 
-    from rnnzoo.bundle import load
     from rnnzoo.cli.gradient_report import INITIAL
+
+    model = load_trained(cli, path)
+    arguments = {name: value for name, value in dict(model.hparams).items() if name != "processor"}
+    torch.manual_seed(cli.config.seed_everything)
+    fresh = type(model)(processor=model.processor, **arguments)
+    batch = first_batch(cli, model)
+    return [measure(cli, fresh, batch, lags, INITIAL), measure(cli, model, batch, lags, f"trained ({Path(path).name})")]
+
+
+def load_trained(cli: ZooCLI, path: str) -> ZooModel:
+    """Load a trained model, whose processor then makes the batches.
+
+    Raises:
+        InputError: if it reads other data than the recipe's.
+    """
+    from rnnzoo.bundle import load
 
     model = load(path, note=print_note)
     if type(model.processor) is not type(cli.datamodule.processor):
@@ -121,11 +155,23 @@ def look_at_model(cli: ZooCLI, path: str, lags: int) -> list[Measured]:
             got=f"a {type(model).__name__}",
         )
     cli.datamodule.processor = model.processor
-    arguments = {name: value for name, value in dict(model.hparams).items() if name != "processor"}
-    torch.manual_seed(cli.config.seed_everything)
-    fresh = type(model)(processor=model.processor, **arguments)
+    return model
+
+
+def take_apart(cli: ZooCLI, path: str | None, folder: Path, *, title: str) -> None:
+    """Take the gradient of a batch apart by step: print what it shows, write ``by_step.json`` and ``by_step.png``."""
+    from rnnzoo.cli.gradient_plots import draw_steps
+    from rnnzoo.models.step_gradients import step_gradients
+
+    model = cli.model if path is None else load_trained(cli, path)
     batch = first_batch(cli, model)
-    return [look(cli, fresh, batch, lags, INITIAL), look(cli, model, batch, lags, f"trained ({Path(path).name})")]
+    result = step_gradients(model.to(cli.trainer.strategy.root_device), batch)
+    sentences = result.sentences()
+    document = {"title": title, "conclusions": sentences, **asdict(result)}
+    write_atomically(folder / "by_step.json", json.dumps(finite(document), indent=2, ensure_ascii=False) + "\n")
+    draw_steps(result, str(dict(model.hparams).get("cell")), folder / "by_step.png")
+    print("\n".join(sentences))
+    print(f"\nreport: {folder / 'by_step.json'}\nplots:  {folder / 'by_step.png'}")
 
 
 def first_batch(cli: ZooCLI, model: ZooModel) -> Batch:
@@ -134,7 +180,7 @@ def first_batch(cli: ZooCLI, model: ZooModel) -> Batch:
     return model.transfer_batch_to_device(batch, cli.trainer.strategy.root_device, 0)
 
 
-def look(cli: ZooCLI, model: ZooModel, batch: Batch, lags: int, when: str) -> Measured:
+def measure(cli: ZooCLI, model: ZooModel, batch: Batch, lags: int | None, when: str) -> Measured:
     """Measure a model."""
     from rnnzoo.cli.gradient_report import Measured
     from rnnzoo.models.gradient_flow import measure_flow

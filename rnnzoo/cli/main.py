@@ -11,7 +11,7 @@ from rnnzoo.errors import find_input_error, refused_place, unknown_name
 from rnnzoo.imports import import_code
 from rnnzoo.version import __version__
 
-VERBS = ("recipes", "cells", "models", "fit", "test", "predict", "generate", "compare", "gradients", "bench")
+VERBS = ("recipes", "cells", "models", "fit", "test", "predict", "generate", "compare", "gradients", "gates", "bench")
 WITH_RECIPE = ("fit", "compare", "gradients")  # what they import becomes part of the recipe that they run
 USAGE_EXIT = 2
 INTERRUPTED_EXIT = 130

@@ -38,6 +38,8 @@ class ZooData(LightningDataModule):
         revision: its revision, a tag or commit.
         path: a folder or a file; takes the place of the Hub and of a synthetic task.
         synthetic: name of a synthetic task; takes the place of the Hub.
+        synthetic_options: arguments of the synthetic task, such as ``{"lengths": [100, 200]}`` of ``adding`` or
+            ``{"sizes": {"train": 500}}`` of any.
         format: the format of the files; by their names if left out.
         train: the file, or files with commas between, of the training split; by their names if left out.
         validation: likewise.
@@ -65,6 +67,7 @@ class ZooData(LightningDataModule):
         revision: str | None = None,
         path: str | None = None,
         synthetic: str | None = None,
+        synthetic_options: dict[str, Any] | None = None,
         format: str | None = None,
         train: str | None = None,
         validation: str | None = None,
@@ -92,6 +95,7 @@ class ZooData(LightningDataModule):
         self.hub, self.hub_config, self.revision = hub, hub_config, revision
         self.path = path
         self.synthetic = synthetic
+        self.synthetic_options = synthetic_options or {}
         self.format = format
         self.named = {"train": train, "validation": validation, **name_test_sets(test, Path(path or "."))}
         self.columns = {name: (columns or {}).get(name, name) for name in self.canonical}
@@ -198,10 +202,8 @@ class ZooData(LightningDataModule):
         """Split → metric → the best that any model can reach; for synthetic tasks only."""
         if self.synthetic is None or self.path is not None:
             return {}
-        return {
-            split: make_task(self.synthetic, self.seed, self.canonical).best(list(self.raw(split)))
-            for split in ("validation", "test")
-        }
+        task = make_task(self.synthetic, self.seed, self.canonical, self.synthetic_options)
+        return {split: task.best(list(self.raw(split))) for split in ("validation", "test")}
 
     # Lightning's side
 
@@ -261,9 +263,10 @@ class ZooData(LightningDataModule):
                 splits, revision = self._load_files(self.path)
                 source = self.path
             elif self.synthetic is not None:
-                task = make_task(self.synthetic, self.seed, self.canonical)
+                task = make_task(self.synthetic, self.seed, self.canonical, self.synthetic_options)
                 splits = {split: table_of(task.sample(split)) for split in SPLITS}
                 source, revision = f"synthetic task {self.synthetic}", f"seed {self.seed}"
+                source += "".join(f", {name} {value}" for name, value in self.synthetic_options.items())
             elif self.hub is not None:
                 splits, revision = self._load_hub()
                 source = self.hub + (f" ({self.hub_config})" if self.hub_config else "")

@@ -7,6 +7,7 @@ accuracy, or a lower loss, in expectation; on a finite sample a model may exceed
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
@@ -89,13 +90,18 @@ class SyntheticTask(ABC):
         """Return the best score by metric: that of the exact posterior on `samples`."""
 
 
-def make_task(name: str, seed: int, columns: Sequence[str]) -> SyntheticTask:
-    """Return a task by its name.
+def make_task(name: str, seed: int, columns: Sequence[str], options: Mapping[str, Any]) -> SyntheticTask:
+    """Return a task by its name, with options such as ``{"sizes": {"train": 500}}``.
 
     Raises:
-        InputError: for an unknown name, or a task whose samples have other columns.
+        InputError: for an unknown name or option, or a task whose samples have other columns.
     """
-    task: SyntheticTask = SYNTHETIC[name](seed=seed)
+    kind: type[SyntheticTask] = SYNTHETIC[name]
+    known = [option for option in inspect.signature(kind).parameters if option != "seed"]
+    for option in options:
+        if option not in known:
+            raise unknown_name("data.synthetic_options", option, known)
+    task = kind(seed=seed, **options)
     if set(task.columns) != set(columns):
         raise InputError(
             "data.synthetic",
@@ -241,12 +247,28 @@ class Adding(SyntheticTask):
 
     The answer, due at the last frame, is the sum of both marked numbers; the other frames have no target (NaN).
 
+    Args:
+        lengths: the shortest and the longest sequence, in frames.
+
+    Raises:
+        InputError: as `SyntheticTask`, and for lengths that are not two rising whole numbers from 2.
+
     Source: Hochreiter & Schmidhuber 1997, with marks 0 and 1 and numbers from U(0, 1) as in Arjovsky et al. 2016.
     """
 
     columns = ("frames", "labels")
     default_sizes: ClassVar[dict[str, int]] = {"train": 4000, "validation": 500, "test": 1001}
-    lengths = (20, 40)  # shortest and longest sequence in frames
+
+    def __init__(
+        self, *, seed: int = 0, sizes: Mapping[str, int] | None = None, lengths: Sequence[int] = (20, 40)
+    ) -> None:
+        super().__init__(seed=seed, sizes=sizes)
+        valid = isinstance(lengths, list | tuple) and len(lengths) == 2 and all(type(each) is int for each in lengths)
+        if not valid or not 2 <= lengths[0] <= lengths[1]:
+            raise InputError(
+                "lengths of adding", expected="the shortest and the longest, at least 2 frames", got=str(lengths)
+            )
+        self.lengths = (lengths[0], lengths[1])
 
     def draw(self, random: np.random.Generator) -> Sample:
         """Draw a length, numbers, then a mark in each half."""

@@ -102,6 +102,7 @@ class SearchLoop(ABC):
         self.log_probabilities = torch.zeros(batch, 1, device=device)  # [b, K]
         self.history = limits.read.unsqueeze(1) if options.block_ngrams else None  # [b, K, R + T]
         self.coverage: Tensor | None = None  # [b, K, S]
+        self.permitted: Tensor | None = None  # [b, K, V] logits of the latest step, -inf for what could not come
 
     @property
     def active(self) -> bool:
@@ -135,12 +136,18 @@ class SearchLoop(ABC):
         step = self.decoder.step(self.tokens.flatten(), self.state, self.rows.context)
         logits = widen(step.logits).unflatten(0, (rows, width))  # [b, K, V]
         weights = None if step.weights is None else step.weights.unflatten(0, (rows, width))  # [b, K, S]
-        choice = self.choose(self._permitted(logits), self._normalisers(logits))
+        self.permitted = self._permitted(logits)
+        choice = self.choose(self.permitted, self._normalisers(logits))
         self._check_prefix(choice)
         self.trace.add(self.rows.ids, choice.parents, choice.tokens, weights)
         coverage = self._covered(weights)
         choice, done = self._leave(choice, coverage)
         self._go_on(choice, done, step.state, coverage)
+
+    def distribution(self) -> Tensor:
+        """Return the probabilities [b, K, V] among which the latest step chose."""
+        assert self.permitted is not None
+        return self.permitted.softmax(-1)
 
     def hypotheses(self) -> list[list[Hypothesis]]:
         """Return what was found for each row of the batch, when no row is left."""

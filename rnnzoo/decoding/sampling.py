@@ -61,6 +61,14 @@ class SampleLoop(SearchLoop):
             ends=log_probabilities.masked_fill(~is_end, IMPOSSIBLE),
         )
 
+    def distribution(self) -> Tensor:
+        """Return the probabilities [b, K, V] from which the latest step drew: with temperature, top-k and top-p."""
+        assert self.permitted is not None
+        probabilities, ids = self._candidates(self.permitted / self.options.temperature)  # [b, K, c]
+        if ids is not None:
+            probabilities = torch.zeros_like(self.permitted).scatter(2, ids, probabilities.to(self.permitted.dtype))
+        return probabilities / probabilities.sum(2, keepdim=True)
+
     def merge(self, found: Found, new: Found) -> Found:
         """Put each new sample in its slot."""
         fresh = ((found.scores == IMPOSSIBLE) & (new.scores > IMPOSSIBLE)).flatten()

@@ -73,8 +73,28 @@ def stream(
 ) -> Iterator[int]:
     """Generate one sequence for a context of one row, and yield each token as soon as it is chosen.
 
-    These are the tokens that `search` finds with the same options, ``seeds=[seed]`` and ``read=[read]``, without the
-    prefix.
+    Arguments and errors are those of `stream_distributions`.
+    """
+    for token, _ in stream_distributions(
+        decoder, context, options, suppressed=suppressed, prefix=prefix, seed=seed, read=read
+    ):
+        yield token
+
+
+def stream_distributions(
+    decoder: Decoder,
+    context: State,
+    options: SearchOptions,
+    *,
+    suppressed: Sequence[int] = (),
+    prefix: Sequence[int] = (),
+    seed: int = 0,
+    read: Sequence[int] = (),
+) -> Iterator[tuple[int, SearchLoop]]:
+    """Generate one sequence for a context of one row, and yield each token with the loop that has just chosen it.
+
+    `SearchLoop.distribution` is what it was chosen from. These are the tokens that `search` finds with the same
+    options, ``seeds=[seed]`` and ``read=[read]``, without the prefix.
 
     Raises:
         InputError: for a beam, whose first token is known only when it is done; for several samples or rows; and as
@@ -89,7 +109,7 @@ def stream(
     while loop.active:
         loop.advance()
         if loop.active and loop.length > len(prefix):
-            yield int(loop.tokens)
+            yield int(loop.tokens), loop
 
 
 def score(decoder: Decoder, context: State, targets: Tensor) -> Tensor:

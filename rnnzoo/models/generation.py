@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rnnzoo.decoding.continuation import Continuation, ReadText
 from rnnzoo.decoding.options import SearchOptions
-from rnnzoo.decoding.search import search, stream
+from rnnzoo.decoding.search import search, stream, stream_distributions
 from rnnzoo.models.options import as_options
 from rnnzoo.text.tokenizer import PAD_ID, UNKNOWN_ID
 from rnnzoo.text.writer import TextWriter
@@ -46,6 +46,30 @@ def stream_text(
                 yield piece
     if piece := writer.finish():
         yield piece
+
+
+def token_distributions(
+    model: LanguageModel, prompt: str, *, options: SearchOptions, unknown: str = "refuse", seed: int = 0
+) -> tuple[list[int], Tensor]:
+    """Return the tokens [T] that `stream_text` goes on with, and the distributions [T, V] that they were chosen from.
+
+    Raises:
+        InputError: for a beam, whose tokens are not chosen one by one, and as `LanguageModel.stream`.
+    """
+    ids = model.processor.encode_prompt(prompt, unknown)
+    was_training = model.training
+    model.eval()
+    tokens, distributions = [], []
+    try:
+        decoder, context = continuation(model), read_text(model, ids)
+        steps = stream_distributions(decoder, context, options, suppressed=never(model), seed=seed, read=ids)
+        for token, loop in steps:
+            tokens.append(token)
+            distributions.append(loop.distribution()[0, 0, : model.processor.vocabulary_size].float().cpu())
+    finally:
+        model.train(was_training)
+    empty = torch.zeros(0, model.processor.vocabulary_size)
+    return tokens, torch.stack(distributions) if distributions else empty
 
 
 def generation_options(options: SearchOptions | Mapping[str, Any] | None, max_tokens: int | None) -> SearchOptions:

@@ -74,6 +74,8 @@ class GradientFlow:
         curves: layer → gradient norm by lag.
         norms: ``all`` and layer → norm of the gradient of the mean loss with respect to the parameters.
         clipped: the same after clipping.
+        scale: the number that clipping by norm multiplies every gradient with, those of the states at all lags among
+            them; 1 where nothing is clipped, None where single numbers are clipped.
         gates: layer → its gates, empty for a cell without.
     """
 
@@ -81,11 +83,12 @@ class GradientFlow:
     curves: dict[str, LagCurve]
     norms: dict[str, float]
     clipped: dict[str, float]
+    scale: float | None
     gates: dict[str, list[GateUse]] = field(default_factory=dict)
 
 
 def measure_flow(
-    model: ZooModel, batch: Batch, *, lags: int = 50, clip: float | None = None, by_value: bool = False
+    model: ZooModel, batch: Batch, *, lags: int | None = None, clip: float | None = None, by_value: bool = False
 ) -> GradientFlow:
     """Measure how the loss of a batch reaches back in time, without dropout, on the ``reference`` backend.
 
@@ -100,14 +103,14 @@ def measure_flow(
     Args:
         model: any model with recurrent layers.
         batch: a batch with targets, on the model's device.
-        lags: the largest k.
+        lags: the largest k; None goes as far as the longest row.
         clip: the norm to which gradients are clipped; None takes that of `ZooModel`, 0 does not clip.
         by_value: `clip` is the largest absolute value of each number instead.
 
     Raises:
-        InputError: if the model has no recurrent layers, or `lags` is below 1.
+        InputError: if the model has no recurrent layers, `lags` is below 1, or no row of the batch is so long.
     """
-    if lags < 1:
+    if lags is not None and lags < 1:
         raise InputError("lags", expected="at least 1", got=str(lags))
     if not recurrent_layers(model):
         raise InputError("model", expected="one with recurrent layers", got=f"a {type(model).__name__}")
@@ -127,19 +130,21 @@ def measure_flow(
     curves: dict[str, LagCurve] = {}
     gates: dict[str, list[GateUse]] = {}
     cells = cells_by_place(model)
-    for place, tape in tapes.items():
-        parts, used = [], []
-        for sequence in tape.sequences:
-            last = last_steps(sequence, entering)  # [B]
-            parts.append(
-                norms_by_lag(sequence, entering, last, lags) * float(items)
-            )  # of the row's loss, not of a mean
-            used.append((sequence, last))
-        curves[place] = summarise_lags(torch.cat(parts, dim=1) if parts else torch.empty(lags, 0))
-        gates[place] = summarise_gates(cells[place], used)
+    used = {layer: [(run, last_steps(run, entering)) for run in tape.sequences] for layer, tape in tapes.items()}
+    longest = max((int(last.max()) for runs in used.values() for _, last in runs if len(last)), default=0)
+    if lags is not None and lags > longest:
+        raise InputError(
+            "lags", expected=f"at most {longest}, the longest that a sequence of this batch has", got=str(lags)
+        )
+    lags = max(1, longest) if lags is None else lags
+    for layer, runs in used.items():  # `items` makes it the gradient of the row's loss, not of the batch's mean
+        parts = [norms_by_lag(run, entering, last, lags) * float(items) for run, last in runs]
+        curves[layer] = summarise_lags(torch.cat(parts, dim=1) if parts else torch.empty(lags, 0))
+        gates[layer] = summarise_gates(cells[layer], runs)
     gradients = {name: each for name, each in zip(named, found, strict=False) if each is not None}
     norms, clipped = parameter_norms(gradients, cells, model, clip=clip, by_value=by_value)
-    return GradientFlow(mean.item(), curves, norms, clipped, gates)
+    scale = None if by_value else clipped["all"] / max(norms["all"], 1e-12) if norms["all"] else 1.0
+    return GradientFlow(mean.item(), curves, norms, clipped, scale, gates)
 
 
 def last_steps(sequence: Sequence[Call], entering: Mapping[int, Tensor | None]) -> Tensor:
@@ -209,7 +214,7 @@ def summarise_gates(cell: Cell, used: Sequence[tuple[Sequence[Call], Tensor]]) -
             kept += [[] for _ in call.sigmoids[len(kept) :]]
             for blocks, block in zip(kept, call.sigmoids, strict=False):
                 blocks.append(chosen_rows(block, valid))
-    names = gate_names(cell)
+    names = own_names(cell, "gate_names")
     if len(names) != len(kept):
         names = tuple(f"sigmoid {number + 1}" for number in range(len(kept)))
     named = {DECAY: torch.cat(decays)} if decays else {}
@@ -227,11 +232,11 @@ def chosen_rows(block: Tensor, valid: Tensor) -> Tensor:
     return (block[valid.to(block.device)] if len(block) == len(valid) else block).flatten()
 
 
-def gate_names(cell: Cell) -> tuple[str, ...]:
-    """Return the names of the gates as the class says them that has the equations: a subclass may have others."""
+def own_names(cell: Cell, attribute: str) -> tuple[str, ...]:
+    """Return ``gate_names`` or ``tanh_names`` of the class that has the equations: a subclass may have others."""
     for kind in type(base_cell(cell)).__mro__:
-        if "gate_names" in vars(kind):
-            return vars(kind)["gate_names"]
+        if attribute in vars(kind):
+            return vars(kind)[attribute]
         if any(method in vars(kind) for method in EQUATIONS):
             return ()
     return ()

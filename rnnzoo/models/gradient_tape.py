@@ -25,6 +25,7 @@ class Call(NamedTuple):
     output: Tensor  # [N, O]
     state: list[Tensor]  # [N, ...] each
     sigmoids: list[Tensor]  # [N, H] each, cut from the graph
+    tangents: list[Tensor]  # [N, H] each, cut from the graph: hyperbolic tangents
     decay: Tensor | None  # [N, H], |a| of a linear recurrence
 
 
@@ -51,19 +52,24 @@ class Tape:
         self.sequences[-1].append(call)
 
 
-class SigmoidOutputs(TorchDispatchMode):
-    """Collects the result of each sigmoid, however it is spelled; of a logarithm of one, its exponential."""
+class ActivationOutputs(TorchDispatchMode):
+    """Collects the results of sigmoids, however they are spelled (of a logarithm, its exponential), and of tanh."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: list[Tensor] = []
+        self.sigmoids: list[Tensor] = []
+        self.tangents: list[Tensor] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         if func is torch.ops.aten.sigmoid.default:
-            self.found.append(result)
+            self.sigmoids.append(result)
+        elif func is torch.ops.aten.tanh.default:
+            self.tangents.append(result)
         elif func is torch.ops.aten.log_sigmoid_forward.default:
-            self.found.append(result[0].exp())
+            self.sigmoids.append(result[0].exp())
+        elif func is torch.ops.aten.log_sigmoid.default:  # the same where no gradient is kept
+            self.sigmoids.append(result.exp())
         return result
 
 
@@ -133,12 +139,15 @@ def recorded(cell: Cell, tape: Tape, decays: list[Tensor]) -> Any:
     step = cell.step
 
     def run(projected: Tensor, state: State) -> tuple[Tensor, State]:
-        with SigmoidOutputs() as sigmoids:
+        with ActivationOutputs() as activations:
             output, after = step(projected, state)
         output, after = own_copy(output), map_state(own_copy, after)
         fields = [each for each in inner_state(after) if each.is_floating_point()]
-        blocks = [block for each in sigmoids.found for block in split_gates(each.detach(), cell.hidden_size)]
-        tape.add(Call(output, fields, blocks, decays.pop() if decays else None))
+        sigmoids, tangents = (
+            [block for result in results for block in split_gates(result.detach(), cell.hidden_size)]
+            for results in (activations.sigmoids, activations.tangents)
+        )
+        tape.add(Call(output, fields, sigmoids, tangents, decays.pop() if decays else None))
         return output, after
 
     return run

@@ -12,10 +12,12 @@ import torch
 from rnnzoo import bundle
 from rnnzoo.cli.main import main
 from rnnzoo.models import LanguageModel, SequenceClassifier
+from rnnzoo.models.generation import generation_options, never, token_distributions
 from rnnzoo.processors.language import LanguageProcessor
 from rnnzoo.processors.text_classification import TextClassificationProcessor
 from rnnzoo.text.labels import LabelMap
 from rnnzoo.text.tokenizer import Tokenizer, TokenizerOptions
+from rnnzoo.text.writer import TextWriter
 
 TEXT = "so it goes\nand goes on\n"
 
@@ -162,3 +164,55 @@ def test_lines_are_measured_by_predict(models, tmp_path, capsys):
     assert [answer["loss"] is None for answer in answers] == [False, True, False]
     [expected] = language_model("characters").score(["so it goes"])
     assert answers[0]["loss"] == pytest.approx(expected["loss"], abs=1e-5)
+
+
+@pytest.mark.parametrize("options", [{"temperature": 0.5}, {"top_k": 2}, {"top_p": 0.6}, {"method": "greedy"}, {}])
+def test_distributions_are_those_that_the_tokens_were_chosen_from(options):
+    model = language_model("characters")
+    with torch.no_grad():
+        model.head.weight.mul_(20)
+    chosen = generation_options(options, 30)
+    tokens, found = token_distributions(model, "so it", options=chosen)
+    writer = TextWriter(model.processor.tokenizer)
+    assert writer.write(tokens) == model.generate("so it", options=chosen)
+    ids = [model.processor.end_id, *model.processor.encode_prompt("so it"), *tokens]
+    state, logits = model.start_state(1), []
+    for number in ids[:-1]:
+        out, state = model.read_step(torch.tensor([number]), state)
+        logits.append(out[0])
+    expected = torch.stack(logits[-len(tokens) :]).detach()
+    expected[:, list(never(model))] = float("-inf")
+    expected = (expected / options.get("temperature", 1.0)).softmax(1)
+    if "top_k" in options:
+        expected = expected * (expected >= expected.topk(2).values[:, -1:])
+    if "top_p" in options:
+        best, order = expected.sort(dim=1, descending=True)
+        best[best.cumsum(1) - best >= 0.6] = 0
+        expected = torch.zeros_like(expected).scatter(1, order, best)
+    torch.testing.assert_close(found, expected / expected.sum(1, keepdim=True))
+    assert all(row[token] > 0 for row, token in zip(found, tokens, strict=True))
+
+
+def test_tokens_come_as_often_as_their_distribution_says():
+    model = language_model("characters")
+    with torch.no_grad():
+        model.head.weight.mul_(5)
+    drawn = [token_distributions(model, "so", options=generation_options({"seed": n}, 1)) for n in range(400)]
+    first = drawn[0][1][0]
+    counts = torch.bincount(torch.tensor([tokens[0] for tokens, _ in drawn]), minlength=len(first))
+    assert all(torch.equal(found[0], first) for _, found in drawn)
+    assert float((counts / 400 - first).abs().max()) < 0.08  # three standard deviations of the most probable one
+
+
+def test_probabilities_are_drawn_and_told(generate, tmp_path):
+    picture = tmp_path / "p.png"
+    words = ["--prompt", "so it", "--max_tokens", "12", "--probabilities", str(picture)]
+    found = generate(*words)
+    assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert "In 12 steps the token that was chosen had a probability of" in found
+    assert "expected a new file" in generate(*words)
+    words[-1] = str(tmp_path / "other.png")
+    assert "expected one text, by the method sample or greedy, got --count 2" in generate(*words, "--count", "2")
+    assert "sample or greedy, got the method beam" in generate(*words, "--method", "beam")
+    assert "expected a LanguageModel" in generate(*words, model="classifier")
+    assert not (tmp_path / "other.png").exists()

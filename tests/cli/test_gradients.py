@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
+from matplotlib.figure import Figure
 
+from rnnzoo.cli.gradient_plots import draw_curves
 from rnnzoo.cli.main import main
+from rnnzoo.models.gradient_flow import GradientFlow, LagCurve
 
 SMALL = ["--data.limit", "64", "--model.hidden_size", "8", "--trainer.accelerator", "cpu"]
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning warns of small data; `rnnzoo` itself must not rely on it
@@ -49,8 +52,38 @@ def test_the_same_command_gives_the_same_numbers_and_steps_may_be_left_out(found
     assert look == json.loads((found / "gradients.json").read_text())["measured"][2]
     printed = capsys.readouterr().out
     lines = [line.split() for line in printed.splitlines()]
-    assert lines[1][3:] == ["lag", "1", "lag", "2", "lag", "5", "lag", "6", "per", "step"]
+    shown = ["lag", "1", "lag", "2", "lag", "5", "lag", "6", "per", "step", "clipping", "per", "step,", "clipped"]
+    assert lines[1][3:] == shown
+    assert "at initialisation, recurrent.layer 0 forward: over 5 steps back the gradient" in printed
     assert "gate saturation:" in printed
+
+
+def test_the_gradient_by_step(tmp_path, capsys):
+    assert main(["gradients", "markov_text", *SMALL, "--by_step", "--run_dir", str(tmp_path / "run")]) == 0
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"by_step.json", "by_step.png"}
+    document = json.loads((tmp_path / "run" / "by_step.json").read_text())
+    assert len(document["losses"]) == len(document["use_norms"]["recurrent.layer 0 forward"]) == 32
+    assert document["loss_difference"] < 1e-6 > document["use_difference"]
+    assert document["conclusions"][0] in capsys.readouterr().out
+
+
+def test_panels_share_their_axes(monkeypatch, tmp_path):
+    curve = LagCurve([1.0, 0.1], [0.5, 0.05], [2.0, 0.2], [3, 3], 0.1)
+    flow = GradientFlow(1.0, {"layer 0": curve, "layer 1": curve}, {}, {}, 0.5)
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    draw_curves([("rnn", "before", flow), ("lstm", "before", flow), ("lstm", "after", flow)], tmp_path / "a.png")
+    [figure] = drawn
+    panels = figure.axes
+    assert len(panels) == 4
+    assert all(panels[0].get_shared_x_axes().joined(panels[0], axes) for axes in panels)
+    assert all(panels[0].get_shared_y_axes().joined(panels[0], axes) for axes in panels)
+    assert [text.get_text() for text in panels[0].get_legend().get_texts()] == [
+        "rnn: × 0.100 a step",
+        "lstm: × 0.100 a step",
+    ]
+    assert "band: 10th to 90th percentile" in figure.get_suptitle()
+    assert len(panels[0].lines) == 4  # each before and after clipping
 
 
 @pytest.mark.slow
@@ -74,6 +107,10 @@ def test_a_trained_model_is_looked_at_beside_the_one_it_began_as(tmp_path):
         (["hidden_markov", "--cells", "lstm", "--model", "run"], "expected --model or --cells, got both"),
         (["hidden_markov", "--steps", "3", "--model", "run"], "expected --model or --steps, got both"),
         (["hidden_markov", "--model", "nowhere"], "nowhere: expected a model folder"),
+        (["hidden_markov", "--by_step", "--steps", "3"], "expected --by_step or --steps, got both"),
+        (["hidden_markov", "--by_step", "--cells", "lstm,gru"], "expected --by_step or --cells, got both"),
+        (["gaussians", "--by_step"], "expected one with recurrent layers, got a VectorClassifier"),
+        (["hidden_markov", "--lags", "300"], "lags: expected at most"),
         (["hidden_markov", "--lags", "0"], "--lags: expected a whole number of at least 1, got '0'"),
         (["hidden_markov", "--steps", "-1"], "--steps: expected a whole number of at least 0, got '-1'"),
         (["hidden_markov", "--modle.cell", "gru"], "did you mean '--model"),

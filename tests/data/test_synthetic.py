@@ -8,9 +8,11 @@ import math
 import numpy as np
 import pytest
 
+from rnnzoo.data.frames import FrameData
 from rnnzoo.data.synthetic import (
     SPLITS,
     SYNTHETIC,
+    Adding,
     Gaussians,
     HiddenMarkov,
     TopicChains,
@@ -233,3 +235,20 @@ def test_unknown_names_are_refused():
         SYNTHETIC["hidden_markow"]
     with pytest.raises(InputError, match="did you mean 'validation'"):
         small("adding").sample("validatoin")
+
+
+def test_adding_takes_lengths_and_any_task_sizes():
+    samples = Adding(lengths=[50, 52], sizes={"train": 60}).sample("train")
+    assert {len(sample["frames"]) for sample in samples} == {50, 51, 52}
+    for lengths in ([1, 5], [5, 4], [5], "ab", [2.0, 3.0], 7):
+        with pytest.raises(InputError, match="lengths of adding: expected the shortest and the longest"):
+            Adding(lengths=lengths)
+
+
+def test_options_of_a_task_reach_it_and_unknown_ones_are_refused():
+    data = FrameData(synthetic="adding", synthetic_options={"lengths": [30, 30], "sizes": {"train": 9}})
+    assert data.describe().split_sizes["train"] == 9
+    assert "lengths [30, 30]" in data.describe().source
+    assert len(data.raw("train")[0]["frames"]) == 30
+    with pytest.raises(InputError, match=r"expected one of lengths, sizes, got 'length'; did you mean 'lengths'"):
+        FrameData(synthetic="adding", synthetic_options={"length": [30, 30]}).describe()

@@ -11,7 +11,7 @@ from small_models import SAMPLES, batch_of, build
 from rnnzoo.batches import IGNORED
 from rnnzoo.cells import CELLS
 from rnnzoo.errors import InputError
-from rnnzoo.models.gradient_flow import gate_names, measure_flow, summarise_lags
+from rnnzoo.models.gradient_flow import measure_flow, own_names, summarise_lags
 from rnnzoo.models.gradient_tape import Call, Tape, cells_by_place
 from rnnzoo.state import map_state
 
@@ -93,7 +93,7 @@ def test_a_linear_recurrence_passes_its_coefficient():
 
 def test_lags_are_at_most_those_asked_for():
     model, batch = classifier("gru")
-    whole, part = (measure_flow(model, batch, lags=lags).curves[FORWARD] for lags in (50, 3))
+    whole, part = (measure_flow(model, batch, lags=lags).curves[FORWARD] for lags in (None, 3))
     assert part.median == pytest.approx(whole.median[:3])
 
 
@@ -212,7 +212,7 @@ def test_every_cell_has_curves_and_names_its_gates_rightly():
         curve = found.curves[FORWARD]
         assert len(curve.median) == LAGS, name
         assert all(math.isfinite(each) and each > 0 for each in curve.median), name
-        names = gate_names(model.recurrent.cells[0])
+        names = own_names(model.recurrent.cells[0], "gate_names")
         listed = [gate.gate for gate in found.gates[FORWARD] if gate.gate != "|a|"]
         if names:
             assert listed == list(dict.fromkeys(names)), f"gate_names of {name}: a step computes {len(listed)} sigmoids"
@@ -223,7 +223,7 @@ def test_every_model_is_measured_and_left_as_it_was(name):
     model = build(name).train()
     batch = batch_of(model)
     backends = {place: layers.backend for place, layers in model.named_modules() if hasattr(layers, "backend")}
-    found = measure_flow(model, batch, lags=4)
+    found = measure_flow(model, batch)
     places = cells_by_place(model)
     assert set(found.curves) == set(places) == set(found.norms) - {"all"}
     assert all(curve.median and curve.median[0] > 0 for curve in found.curves.values())
@@ -242,7 +242,7 @@ def test_a_decoder_that_runs_step_by_step_is_measured_over_its_target():
 
 def test_steps_outside_of_a_whole_call_are_a_sequence_until_rows_are_added():
     tape = Tape()
-    calls = [Call(torch.zeros(rows, 1), [], [], None) for rows in (3, 3, 2, 2, 1, 2)]
+    calls = [Call(torch.zeros(rows, 1), [], [], [], None) for rows in (3, 3, 2, 2, 1, 2)]
     tape.begin()
     tape.add(calls[0])
     tape.add(calls[1])
@@ -250,6 +250,22 @@ def test_steps_outside_of_a_whole_call_are_a_sequence_until_rows_are_added():
     for call in calls[2:]:
         tape.add(call)
     assert [[len(call.output) for call in sequence] for sequence in tape.sequences] == [[3, 3], [2, 2, 1], [2]]
+
+
+def test_lags_that_no_sequence_has_are_refused():
+    model, batch = classifier("gru", TEXT, "the cat sat")
+    assert measure_flow(model, batch, lags=LAGS).curves[FORWARD].rows[0] == 2
+    with pytest.raises(InputError, match=f"lags: expected at most {LAGS}, the longest .* got {LAGS + 1}"):
+        measure_flow(model, batch, lags=LAGS + 1)
+
+
+def test_clipping_by_norm_scales_all_lags_alike_and_by_value_none():
+    model, batch = classifier("lstm")
+    norm, value, loud = (
+        measure_flow(model, batch, clip=clip, by_value=by) for clip, by in ((0.01, False), (0.01, True), (1e9, False))
+    )
+    assert norm.scale == pytest.approx(0.01 / norm.norms["all"])
+    assert (value.scale, loud.scale) == (None, 1.0)
 
 
 def test_each_word_that_a_character_layer_reads_is_a_row():
