@@ -9,21 +9,21 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import datasets
-import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from rnnzoo.data.description import DataDescription
+from rnnzoo.data.headers import first_rows, missing_column
 from rnnzoo.data.named_files import SPLITS, file_notes, in_order, name_test_sets
 from rnnzoo.data.readers import Row
 from rnnzoo.data.row_counters import RowSource
 from rnnzoo.data.sampler import EpochSampler, LengthBucketSampler
 from rnnzoo.data.sources import dataset_rows, file_checksum, file_rows, find_files, fingerprint, hub_revision, load_hub
-from rnnzoo.data.splits import set_aside, with_pooled_test
+from rnnzoo.data.splits import limited, set_aside, with_pooled_test
 from rnnzoo.data.synthetic import make_task
 from rnnzoo.data.tables import EncodedDataset, Sample, from_generator, table_of
-from rnnzoo.errors import InputError, did_you_mean, unknown_name
+from rnnzoo.errors import InputError, unknown_name
 from rnnzoo.processors.base import Processor
 
 FileFormat = tuple[str, str]  # a file and its format
@@ -113,6 +113,7 @@ class ZooData(LightningDataModule):
         self._processor: Processor | None = None
         self._description = DataDescription("", "", {}, [])
         self._notes: list[str] = []  # of the description, while data are read
+        self.header_lines: dict[Path, int] = {}  # headers of files that should have none
         self.reading_split = ""  # the split whose rows are being read
         self.unlabelled: set[str] = set()  # splits that were left out, since nothing in them has a label
 
@@ -124,6 +125,14 @@ class ZooData(LightningDataModule):
 
     def inspect(self, sources: Sequence[RowSource], notes: list[str]) -> None:
         """See the rows before they are read as samples; for settings that depend on the columns."""
+
+    def column_roles(self) -> dict[str, str]:
+        """Return column of the data → our name of it."""
+        return {column: name for name, column in self.columns.items()}
+
+    def further_columns(self) -> Sequence[str]:
+        """Return further columns that the settings name."""
+        return ()
 
     def input_columns(self) -> tuple[list[str], dict[str, str]]:
         """Return the columns of numbers that are inputs, and those that were left out with the reason."""
@@ -283,13 +292,8 @@ class ZooData(LightningDataModule):
             if "train" in splits:
                 splits = self._complete(splits, notes)
                 splits["train"] = self.filter_training(splits["train"], notes)
-            total = len(splits.get("train", ()))
-            if self.limit is not None and self.limit >= total > 0:
-                notes.append(f"limit {self.limit} changes nothing: there are {total} training samples")
-            elif self.limit is not None and total:
-                chosen = np.random.default_rng(self.seed).permutation(total)[: self.limit]  # files are often sorted
-                notes.append(f"only {self.limit} of {total} training samples are used (seed {self.seed})")
-                splits["train"] = splits["train"].select(sorted(chosen.tolist()))
+                if self.limit is not None:
+                    splits["train"] = limited(splits["train"], self.limit, self.seed, notes)
             for split, table in splits.items():
                 if len(table) == 0:
                     raise InputError(f"{source}, split {split}", expected="at least one sample", got="none")
@@ -306,8 +310,9 @@ class ZooData(LightningDataModule):
             named=self.named,
             trained=self.for_testing,
         )
+        self._read_first_rows({file: files.formats[file] for paths in files.splits.values() for file in paths})
         sources = [
-            RowSource(str(file), split, partial(file_rows, file, files.formats[file], self.file_columns))
+            RowSource(str(file), split, partial(self._rows, str(file), files.formats[file]))
             for split, paths in files.splits.items()
             for file in paths
         ]
@@ -345,8 +350,13 @@ class ZooData(LightningDataModule):
         # A tuple: of a list, `datasets` would call the generator once for each item.
         return from_generator(self._generate, {"files": tuple(files)}, key)
 
-    def _rows(self, path: str, format: str) -> Iterator[tuple[str, Row]]:
-        return file_rows(Path(path), format, self.file_columns)
+    def _read_first_rows(self, formats: dict[Path, str]) -> None:
+        """See whether the first rows of files, those for training first, are headers or samples."""
+        self.header_lines, notes = first_rows(formats, self.file_columns, self.column_roles(), self.further_columns())
+        self._notes += notes
+
+    def _rows(self, path: str, format: str, columns: Sequence[str] | None = None) -> Iterator[tuple[str, Row]]:
+        return file_rows(Path(path), format, self.file_columns, columns, skip=self.header_lines.get(Path(path)))
 
     def _generate(self, files: Sequence[FileFormat]) -> Iterator[Sample]:
         for path, format in files:
@@ -385,13 +395,5 @@ class ZooData(LightningDataModule):
         """
         column = self.columns[name]
         if column not in row:
-            advice = f"say which with --data.columns.{name}"
-            if self.file_columns is not None:
-                advice = "give --data.file_columns null if the file has a header"
-            raise InputError(
-                f"{where}: data.columns.{name}",
-                expected=f"one of {', '.join(row)}",
-                got=repr(column),
-                fix=did_you_mean(column, row) or advice,
-            )
+            raise missing_column(row, name, column, where, headless=self.file_columns is not None)
         return row[column]

@@ -10,7 +10,7 @@ from typing import Any
 
 from rnnzoo.data.named_files import items_of, split_of_set
 from rnnzoo.data.readers import Row, decode_lines, open_bytes
-from rnnzoo.data.sources import file_rows, find_named, format_of, split_of
+from rnnzoo.data.sources import find_named, format_of, split_of
 from rnnzoo.documents import parse_json
 from rnnzoo.errors import InputError, unknown_name
 from rnnzoo.limits import check_limit
@@ -141,14 +141,18 @@ def caption_format(path: Path) -> str:
 
 
 def read_captions(
-    path: Path, format: str, names: list[str] | None, pick: Callable[[Row, str, str], Any], columns: Mapping[str, str]
+    path: Path,
+    format: str,
+    rows: Iterable[tuple[str, Row]],
+    pick: Callable[[Row, str, str], Any],
+    columns: Mapping[str, str],
 ) -> list[Captioned]:
     """Return the images of a file of captions in the order in which it names them first.
 
     Args:
         path: the file.
         format: one of `FORMATS`.
-        names: names of the columns of a table without a header.
+        rows: its rows, if it is a table.
         pick: returns one of our columns of a row.
         columns: our names of columns → those of the data.
 
@@ -158,13 +162,13 @@ def read_captions(
     if format not in FORMATS:
         raise unknown_name("data.format", format, FORMATS)
     if format == "karpathy":
-        rows: Iterator[Captioned] = karpathy(path)
+        captioned: Iterator[Captioned] = karpathy(path)
     elif format == "flickr":
-        rows = flickr(decode_lines(open_bytes(path), str(path)), str(path))
+        captioned = flickr(decode_lines(open_bytes(path), str(path)), str(path))
     else:
-        rows = table(file_rows(path, format, names), pick, columns)
+        captioned = table(rows, pick, columns)
     images: dict[Any, Captioned] = {}
-    for place, row in enumerate(rows):
+    for place, row in enumerate(captioned):
         key = row.image if isinstance(row.image, str) else place
         if key not in images:
             images[key] = row

@@ -248,11 +248,13 @@ class CaptionData(ZooData):
             if part is not None:
                 contents.setdefault(part, []).append((file.name, digests.get(str(file)) or digests[file.name]))
         self._notes += file_notes(contents, pooled=True)
+        self._read_first_rows(files.formats)
         store = self._store(Path(path))
         listed = read_lists(files.lists)
         entries: dict[str, list[Captioned]] = {}
         for file, split in files.captions.items():
-            found = read_captions(file, files.formats[file], self.file_columns, self.pick, self.columns)
+            rows = self._rows(str(file), files.formats[file])
+            found = read_captions(file, files.formats[file], rows, self.pick, self.columns)
             for entry in found:
                 entry.split = split or entry.split
             for chosen, entry in assign(found, listed, "test" if self.for_testing else "train"):

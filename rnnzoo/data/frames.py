@@ -83,6 +83,15 @@ class FrameData(LabelledData):
             self.numbers.follow(self._processor.features, None if scale is None else scale.names, sources)
         self.numbers.choose(sources, notes)
 
+    def column_roles(self) -> dict[str, str]:
+        """Return the column of the label, unless numbers are to be predicted."""
+        return {} if self.numbers.targets else {self.columns["labels"]: "labels"}
+
+    def further_columns(self) -> Sequence[str]:
+        """Return the columns that the settings, or a trained model, name."""
+        trained = self._processor.features if isinstance(self._processor, FrameProcessor) else []
+        return [*trained, *self.numbers.named(), *([] if self.sequence is None else [self.sequence])]
+
     def input_columns(self) -> tuple[list[str], dict[str, str]]:
         """Return the input columns, and those that were left out with the reason."""
         return self.numbers.features or [], self.numbers.left_out

@@ -41,6 +41,10 @@ class NumberColumns:
         self.other = other
         self.left_out: dict[str, str] = {}  # column → why it is no input
 
+    def named(self) -> list[str]:
+        """Return the columns that are named as inputs or answers."""
+        return [*(self.features or ()), *(self.targets or ())]
+
     def follow(self, features: Sequence[str], targets: Sequence[str] | None, sources: Sequence[RowSource]) -> None:
         """Take the columns of a trained model, by their names, unless others were named or the rows have none."""
         _, row = next(sources[0].read(None), ("", {}))

@@ -72,20 +72,55 @@ def decode_lines(lines: Iterable[bytes], where: str, encoding: str = "utf-8") ->
         yield number, (text.removeprefix(BYTE_ORDER_MARK) if number == 1 else text).rstrip("\r\n")
 
 
-def read_rows(path: Path, format: str, names: Sequence[str] | None = None) -> Iterator[tuple[str, Row]]:
+def read_rows(
+    path: Path, format: str, names: Sequence[str] | None = None, skip: int | None = None
+) -> Iterator[tuple[str, Row]]:
     """Yield the rows of a file, each with its place for error messages.
 
     Args:
         path: the file; its name may end in .gz or .xz.
         format: one of `FORMATS`.
         names: names of the columns of a file without a header (csv, tsv, conll).
+        skip: the number of a line that is no sample.
 
     Raises:
         InputError: for an unknown format, or contents that do not fit it.
     """
     if format not in FORMATS:
         raise unknown_name("data.format", format, FORMATS)
-    yield from FORMATS[format](decode_lines(open_bytes(path), str(path)), str(path), names)
+    lines = decode_lines(open_bytes(path), str(path))
+    if skip is not None:
+        lines = ((number, line) for number, line in lines if number != skip)
+    yield from FORMATS[format](lines, str(path), names)
+
+
+def read_fields(lines: Iterable[tuple[int, str]], where: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the rows of a table that are not empty, as line numbers and fields.
+
+    Raises:
+        InputError: for quotation marks that do not fit together.
+    """
+    csv.field_size_limit(sys.maxsize)  # a text may be long
+    # Tab-separated files of corpora hold bare quotation marks.
+    quoted: dict[str, Any] = {"strict": True} if delimiter == "," else {"quoting": csv.QUOTE_NONE}
+    number = 0
+
+    def text() -> Iterator[str]:
+        nonlocal number
+        for number, line in lines:  # noqa: B007
+            yield line + "\n"
+
+    try:
+        for fields in csv.reader(text(), delimiter=delimiter, **quoted):
+            if fields:
+                yield number, fields
+    except csv.Error as error:
+        raise InputError(
+            f"{where}, line {number}",
+            expected="a table",
+            got=str(error),
+            fix="a field that holds quotation marks is put in such, and they are doubled",
+        ) from error
 
 
 def read_delimited(
@@ -95,44 +130,25 @@ def read_delimited(
 
     With `names`, a first row that holds just these is a header and no sample.
     """
-    csv.field_size_limit(sys.maxsize)  # a text may be long
-    # Tab-separated files of corpora hold bare quotation marks.
-    text = (line + "\n" for _, line in lines)
-    quoted: dict[str, Any] = {"strict": True} if delimiter == "," else {"quoting": csv.QUOTE_NONE}
-    reader = csv.reader(text, delimiter=delimiter, **quoted)
     header = list(names) if names is not None else None
     named: bool | None = None  # whether rows begin with a name that the header lacks, as R writes them
-    try:
-        for fields in reader:
-            if not fields:
-                continue
-            if header is None:
-                header = [field.strip() for field in fields]
-                for name, count in Counter(header).items():
-                    if count > 1 and name:
-                        raise InputError(
-                            f"{where}, header",
-                            expected="each name once",
-                            got=f"{name!r} {count} times",
-                            fix="rename one",
-                        )
-                continue
-            if named is None and names is not None and is_header(fields, names, f"{where}, line {reader.line_num}"):
-                named = False
-                continue
-            if named is None:  # a comma at the end of each row is no name
-                named = names is None and len(fields) == len(header) + 1 and fields[-1] != ""
-            place = f"{where}, line {reader.line_num}"
-            if len(fields) != len(header) + named:
-                raise InputError(place, expected=f"{len(header)} fields: {', '.join(header)}", got=f"{len(fields)}")
-            yield place, dict(zip(header, fields[named:], strict=True))
-    except csv.Error as error:
-        raise InputError(
-            f"{where}, line {reader.line_num}",
-            expected="a table",
-            got=str(error),
-            fix="a field that holds quotation marks is put in such, and they are doubled",
-        ) from error
+    for number, fields in read_fields(lines, where, delimiter):
+        place = f"{where}, line {number}"
+        if header is None:
+            header = [field.strip() for field in fields]
+            for name, count in Counter(header).items():
+                if count > 1 and name:
+                    got = f"{name!r} {count} times"
+                    raise InputError(f"{where}, header", expected="each name once", got=got, fix="rename one")
+            continue
+        if named is None and names is not None and is_header(fields, names, place):
+            named = False
+            continue
+        if named is None:  # a comma at the end of each row is no name
+            named = names is None and len(fields) == len(header) + 1 and fields[-1] != ""
+        if len(fields) != len(header) + named:
+            raise InputError(place, expected=f"{len(header)} fields: {', '.join(header)}", got=f"{len(fields)}")
+        yield place, dict(zip(header, fields[named:], strict=True))
 
 
 def is_header(fields: Sequence[str], names: Sequence[str], place: str) -> bool:

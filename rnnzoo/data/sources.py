@@ -219,14 +219,19 @@ def file_checksum(files: Files, path: Path) -> str:
 
 
 def file_rows(
-    path: Path, format: str, names: Sequence[str] | None, columns: Sequence[str] | None = None
+    path: Path,
+    format: str,
+    names: Sequence[str] | None,
+    columns: Sequence[str] | None = None,
+    *,
+    skip: int | None = None,
 ) -> Iterator[tuple[str, Row]]:
-    """Yield the rows of a file with their positions.
+    """Yield the rows of a file with their positions, without the line `skip`.
 
     Parquet is read by `datasets`; of it, only `columns` are read if they are given.
     """
     if format != "parquet":
-        yield from read_rows(path, format, names)
+        yield from read_rows(path, format, names, skip)
         return
     try:
         yield from dataset_rows(datasets.Dataset.from_parquet(str(path)), str(path), columns)

@@ -52,6 +52,18 @@ def set_aside(groups: Sequence[Any], fractions: Mapping[str, float], seed: int) 
     return {**splits, "train": sorted(order[start:])}
 
 
+def limited(train: datasets.Dataset, limit: int, seed: int, notes: list[str]) -> datasets.Dataset:
+    """Return so many training samples, chosen by the seed since files are often sorted, with a note."""
+    total = len(train)
+    if limit >= total > 0:
+        notes.append(f"limit {limit} changes nothing: there are {total} training samples")
+    elif total:
+        chosen = np.random.default_rng(seed).permutation(total)[:limit]
+        notes.append(f"only {limit} of {total} training samples are used (seed {seed})")
+        train = train.select(sorted(chosen.tolist()))
+    return train
+
+
 def with_pooled_test(splits: dict[str, datasets.Dataset]) -> dict[str, datasets.Dataset]:
     """Return splits with a test split of all test sets, if there are such.
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from rnnzoo.data.conll import read_conll, read_conllu, split_words
+from rnnzoo.data.headers import looks_like_sample
 from rnnzoo.data.images import image_sample
 from rnnzoo.data.numbers import sequence_id
 from rnnzoo.data.readers import Reader, Row, decode_lines, read_delimited, read_jsonl, read_tsv
@@ -110,10 +111,15 @@ def samples_of_rows(
                 place,
                 expected=f"{name!r} among {', '.join(row)}",
                 got="none",
-                fix=did_you_mean(name, row) or "say which with --column NAME",
+                fix=did_you_mean(name, row) or advice_on(row, "say which with --column NAME"),
             )
         named = kind == "captions" and isinstance(row[key], str)
         yield {**from_value(row[key], kind), "name": row[key] if named else place}
+
+
+def advice_on(header: Iterable[str], otherwise: str) -> str:
+    """Return what to do about a table that lacks a column: its first row may be a sample."""
+    return "the first row must name the columns, and looks like a sample" if looks_like_sample(header) else otherwise
 
 
 def from_text(line: str, kind: str, where: str) -> Row:
@@ -189,7 +195,7 @@ def number_in(row: Row, feature: str, features: Sequence[str], where: str) -> fl
             where,
             expected=f"the columns {', '.join(features)}",
             got=f"no {feature!r} among {', '.join(row)}",
-            fix=did_you_mean(feature, row),
+            fix=did_you_mean(feature, row) or advice_on(row, ""),
         )
     try:
         return float(row[feature])

@@ -113,6 +113,11 @@ class TranslationData(ZooData):
                 raise InputError(where, expected="a text, as in the rows before", got="a list")
             yield {"source": source, "target": [target] if many and not several else target, "name": where}
 
+    def column_roles(self) -> dict[str, str]:
+        """Return column of the data → our name of it; a language is one, too."""
+        languages = {language: name for name, language in self.languages.items() if language is not None}
+        return {**languages, **super().column_roles()}
+
     def side(self, row: Row, name: str, where: str) -> str | list[str]:
         """Return the text of one side of a row without blanks around it; of the target it may be a list.
 

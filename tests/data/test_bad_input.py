@@ -43,8 +43,8 @@ FILES = {  # what is wrong → data module, options, file, content, what the mes
         TextClassificationData,
         {"file_columns": ["text", "label"]},
         "train.csv",
-        "sentence,Label\ngood,1\n",
-        ["line 1", "a file without a header", "the header sentence, Label", "--data.file_columns null"],
+        "Label,sentence\n1,good\n",
+        ["line 1", "the header Label, sentence", "null --data.columns.text sentence --data.columns.label Label"],
     ),
     "a column of a table that should have no header": (
         TextClassificationData,
@@ -166,7 +166,13 @@ FILES = {  # what is wrong → data module, options, file, content, what the mes
         ["line 2", "'widht'", "did you mean 'width'?"],
     ),
     "an unknown target": (FrameData, {"targets": ["z"]}, "train.csv", FRAMES + "1,2,a\n", ["line 2", "'z'"]),
-    "an unknown label column": (FrameData, {}, "train.csv", "x,label\n1,a\n", ["line 2", "did you mean 'label'?"]),
+    "an unknown label column": (
+        FrameData,
+        {},
+        "train.csv",
+        "x,label\n1,a\n",
+        ["header", "--data.columns.labels label"],
+    ),
     "an unknown sequence column": (
         FrameData,
         {"sequence": "who"},
