@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from rnnzoo.data.description import DataDescription
 from rnnzoo.data.headers import first_rows, missing_column
-from rnnzoo.data.named_files import SPLITS, file_notes, in_order, name_test_sets
+from rnnzoo.data.named_files import SPLITS, file_notes, in_order, name_test_sets, refuse_without_folder
 from rnnzoo.data.readers import Row
 from rnnzoo.data.row_counters import RowSource
 from rnnzoo.data.sampler import EpochSampler, LengthBucketSampler
@@ -268,6 +268,7 @@ class ZooData(LightningDataModule):
             datasets.disable_progress_bars()
             notes = self._notes = []
             revision: str | dict[str, str]
+            refuse_without_folder(self.named, self.path, self.synthetic or self.hub or "no data")
             if self.path is not None:
                 splits, revision = self._load_files(self.path)
                 source = self.path

@@ -83,6 +83,21 @@ def items_of(named: Mapping[str, str | None]) -> Iterator[tuple[str, str]]:
                 yield split, name.strip()
 
 
+def refuse_without_folder(named: Mapping[str, str | None], path: str | None, source: str) -> None:
+    """See that no files are named for data that are not read from files.
+
+    Raises:
+        InputError: if there are.
+    """
+    for split, name in items_of(named) if path is None else ():
+        raise InputError(
+            f"data.{split_of_set(split)} {name}",
+            expected="data.path beside it, a folder or file",
+            got=source,
+            fix="give --data.path",
+        )
+
+
 def refuse_repeated(split: str, path: Path, taken: Mapping[str, Sequence[Path]]) -> None:
     """See that a file is not named twice for a split, or for two of its test sets.
 

@@ -98,7 +98,9 @@ def read_integers(sources: Iterable[RowSource], columns: Sequence[str], sequence
             group = (index, None if sequence is None else str(row.get(sequence)))
             for name in list(counts):
                 value = as_integer(row.get(name))
-                if value is None or not counts[name].setdefault(group, DistinctIntegers()).add(value):
+                if value is not None and group not in counts[name]:
+                    counts[name][group] = DistinctIntegers()
+                if value is None or not counts[name][group].add(value):
                     del counts[name]
             if not counts:
                 break

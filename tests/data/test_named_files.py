@@ -161,6 +161,13 @@ def test_names_of_test_sets_that_are_none(folder, test, words):
         TextClassificationData(path=path, test=test).describe()
 
 
+@pytest.mark.parametrize("source", [{"hub": "some/data"}, {"synthetic": "topic_chains"}, {}])
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_files_of_data_that_are_not_files_are_refused(source, split):
+    with pytest.raises(InputError, match=rf"data\.{split} a\.csv: expected data\.path beside it"):
+        TextClassificationData(**source, **{split: "a.csv"}).describe()
+
+
 def test_a_file_whose_name_has_an_equals_sign(tmp_path):
     (tmp_path / "year=2020.csv").write_text("x")
     assert name_test_sets("year=2020.csv", tmp_path) == {"test": "year=2020.csv"}
