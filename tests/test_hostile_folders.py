@@ -12,7 +12,7 @@ import pytest
 import torch
 from hostile import EVIL, VALUES, Folder, save_all, some, watched
 from safetensors.torch import load, save
-from small_models import ARGUMENTS, SAMPLES
+from small_models import ARGUMENTS, SAMPLES, build
 
 import rnnzoo
 from rnnzoo import bundle
@@ -257,6 +257,32 @@ def test_a_configuration_that_asks_for_more_than_its_weights_is_refused(what, te
     assert attempt(spoilt.write(tmp_path / "model")) is not None
 
 
+def test_a_cell_of_the_zoo_is_not_taken_for_one_of_the_user(templates, tmp_path, monkeypatch):
+    """Those may need numbers while they are made; all others are built without memory first."""
+    spoilt = Folder("SequenceTagger", templates["SequenceTagger"])
+    spoilt.set(("config", "own_cells"), {"lstm": "my_cells.py"})
+    spoilt.set(("arguments", "hidden_size"), 12_000)
+    spoilt.set(("arguments", "cell"), "lstm")
+    devices, real = [], bundle.build
+    monkeypatch.setattr(bundle, "build", lambda *rest: devices.append(str(torch.get_default_device())) or real(*rest))
+    assert "a model of the size of its weights" in attempt(spoilt.write(tmp_path / "model"))
+    assert devices == ["meta"]
+
+
+def test_a_cell_of_the_user_may_ask_for_numbers(tmp_path):
+    @rnnzoo.register_cell("asking")
+    class AskingCell(CELLS["lstm"]):
+        def __init__(self, *, input_size: int, hidden_size: int) -> None:
+            super().__init__(input_size=input_size, hidden_size=hidden_size)
+            self.start = float(self.input_weight.detach().sum())
+
+    try:
+        rnnzoo.save(build("SequenceTagger", cell="asking"), tmp_path / "model")
+        assert attempt(tmp_path / "model") is None
+    finally:
+        CELLS.remove("asking")
+
+
 CODE = {
     "a pretrained encoder by its folder": {"name": "evil"},
     "one of the Hub": {"name": "user/evil"},
@@ -352,8 +378,6 @@ def test_a_folder_that_is_as_it_was_saved_loads_and_answers(name, templates, tmp
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_every_cell_is_built_without_memory_first(cell, tmp_path):
-    from small_models import build
-
     rnnzoo.save(build("LanguageModel", cell=cell), tmp_path / "model")
     config = bundle.read_config(tmp_path / "model")
     processor = bundle.read_processor(tmp_path / "model")

@@ -39,7 +39,8 @@ options, in any order:
   --run_dir FOLDER         the run folder; a new one, runs/RECIPE/TIME by default
   --resume FOLDER          go on with an interrupted run as if it had never stopped, from its last checkpoint (one
                            between epochs, and every ten minutes within); with a higher --trainer.max_epochs, train a
-                           finished one longer; --data and --trainer options may be given anew
+                           finished one longer; --data and --trainer options may be given anew; --import is asked
+                           for each file of Python that the run names
   --allow_changed_data     resume although files that the run began with have changed, which the report will say
   --print_config           print the whole configuration and stop
   --model.help             what the arguments of the recipe's model are; --data.help likewise
