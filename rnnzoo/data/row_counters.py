@@ -17,7 +17,7 @@ from rnnzoo.data.readers import Row
 ROW_NUMBERS = re.compile(r"(unnamed: 0(\.\d+)*|__index_level_\d+__)?", re.IGNORECASE)
 # Names whose whole numbers tell rows apart, even with gaps: of a table from which rows were dropped.
 IDENTIFIERS = re.compile(r"(row[ _]?)?(id|idx|index|nr|no|number|names)|row|#", re.IGNORECASE)
-FEWEST = 3  # rows of which two are consecutive by chance
+FEWEST = 3  # values of a column that counts; one or two may be consecutive by chance
 FIRST_CHECK = 1024  # values
 
 
@@ -45,7 +45,7 @@ class DistinctIntegers:
         self._next_check = FIRST_CHECK
 
     def add(self, value: int) -> bool:
-        """Add a value; False once a repeated one was noticed, which is looked for at every doubling of their number."""
+        """Add a value and return whether all differ so far, as of the last time that their number doubled."""
         self.values.append(value)
         if len(self.values) < self._next_check:
             return True
@@ -77,7 +77,7 @@ def row_counters(
     others = [source for source in sources if source.split != "train"]
     counts = read_integers(training, candidates, sequence)
     counting = {name for name, groups in counts.items() if counts_rows(groups)}
-    counting |= {name for name in counts if IDENTIFIERS.fullmatch(name.strip()) and all_distinct(counts[name])}
+    counting |= {name for name in counts if IDENTIFIERS.fullmatch(name.strip()) and has_several(counts[name])}
     rest = [name for name in counts if name not in counting and others]
     for name, groups in read_integers(others, rest, None).items():
         if groups and is_consecutive([*counts[name].values(), *groups.values()]):
@@ -134,8 +134,8 @@ def counts_rows(groups: Mapping[Group, DistinctIntegers]) -> bool:
     )
 
 
-def all_distinct(groups: Mapping[Group, DistinctIntegers]) -> bool:
-    """Return whether there are several values; those of one group are distinct."""
+def has_several(groups: Mapping[Group, DistinctIntegers]) -> bool:
+    """Return whether a sequence, or a source, has so many values that it is no chance that they differ."""
     return max((len(integers.values) for integers in groups.values()), default=0) >= FEWEST
 
 
