@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rnnzoo.backends.kernels import compiling_now
+from rnnzoo.backends.settings import compiling_now
 
 Function = Callable[..., Sequence[Tensor]]
 

@@ -5,7 +5,7 @@ are used often are compiled, on a CPU for any number of rows: to C++ (`rnnzoo.ba
 `torch.compile`, without its guards, for the caller knows the shapes. A compiled one is used only after it gave the
 numbers of the plain one.
 
-`RNNZOO_COMPILE=0` in the environment never compiles, `RNNZOO_COMPILE=1` compiles at the first use.
+`rnnzoo.backends.settings` says when.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ import shutil
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from contextvars import ContextVar
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from itertools import islice
 from threading import RLock
@@ -30,6 +29,7 @@ from torch import Tensor
 from rnnzoo.backends import cpp, rowcode, rowgraph
 from rnnzoo.backends.compiled import Compiled, Kernel, layouts
 from rnnzoo.backends.form import Form, with_parameters
+from rnnzoo.backends.settings import in_a_hurry, on_first_use
 from rnnzoo.state import flatten, unflatten
 
 COMPILE_AFTER = 20  # runs with the same layouts; what comes less often is not worth the time that compiling takes
@@ -42,7 +42,6 @@ _seen: Counter[Any] = Counter()
 _compiled: dict[Any, Kernel] = {}
 _layouts: Counter[Any] = Counter()
 _failures: list[str] = []
-_hurry = ContextVar("hurry", default=False)
 _lock = RLock()  # torch traces for one thread at a time
 _log = logging.getLogger(__name__)
 
@@ -228,16 +227,6 @@ def has_compiler() -> bool:
     return "CXX" in os.environ or any(map(shutil.which, COMPILERS))
 
 
-@contextmanager
-def compiling_now() -> Iterator[None]:
-    """Compile whatever comes, instead of waiting for it to come often."""
-    token = _hurry.set(True)
-    try:
-        yield
-    finally:
-        _hurry.reset(token)
-
-
 def bind(kernel: Kernel, mark: Any, tensors: Sequence[Tensor], rows: Sequence[bool]) -> Kernel:
     """Return `kernel`, compiled if tensors of these layouts have come often enough.
 
@@ -248,8 +237,7 @@ def bind(kernel: Kernel, mark: Any, tensors: Sequence[Tensor], rows: Sequence[bo
         rows: for each whether, on a CPU, it may come with any number of rows, as many as all of these; they lie in one
             piece.
     """
-    mode = os.environ.get("RNNZOO_COMPILE", "")
-    if mode == "0":
+    if os.environ.get("RNNZOO_COMPILE") == "0":
         return kernel
     rows = [any_rows and each.device.type == "cpu" for any_rows, each in zip(rows, tensors, strict=True)]
     code = (mark, tuple((value.dtype, value.device) for value in tensors), torch.get_num_threads())
@@ -259,8 +247,8 @@ def bind(kernel: Kernel, mark: Any, tensors: Sequence[Tensor], rows: Sequence[bo
     if tensors[0].is_cuda and torch.cuda.is_current_stream_capturing():  # nothing can be compiled while it is recorded
         return kernel
     _seen[key] += 1
-    often = _seen[key] >= COMPILE_AFTER or _hurry.get()
-    if mode != "1" and (not often or _layouts[code] >= MOST_LAYOUTS):
+    often = _seen[key] >= COMPILE_AFTER or in_a_hurry()
+    if not on_first_use(tensors[0].device) and (not often or _layouts[code] >= MOST_LAYOUTS):
         return kernel
     with _lock:
         if key not in _compiled:

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from rnnzoo.backends.cpp import VECTORS, compile_code
 from rnnzoo.backends.kernels import COMPILE_AFTER
+from rnnzoo.backends.settings import on_first_use
 
 SMALLEST = 2**16  # numbers, B · T · N, below which the plain loop is good enough
 TYPES = {torch.float32: "float", torch.float64: "double"}
@@ -218,21 +219,25 @@ def triton_scan(device: torch.device, dtype: torch.dtype) -> Any:
 
 def has_kernel(like: Tensor) -> bool:
     """Return whether tensors like this one already go through the kernels in C++, for which short runs are as good."""
-    return like.device.type == "cpu" and all(_kernels.get((name, like.dtype)) for name in ("forward", "backward"))
+    if like.device.type != "cpu":
+        return False
+    if on_first_use(like.device):  # asked for now, for parts of another size would add up in another order
+        return all([compiled("forward", FORWARD, like), compiled("backward", BACKWARD, like)])
+    return all(_kernels.get((name, like.dtype)) for name in ("forward", "backward"))
 
 
 def compiled(name: str, source: str, like: Tensor) -> Any:
     """Return the kernel in C++ for tensors like this one, or None if there is none, or it is not worth it yet."""
     global _runs
-    mode = os.environ.get("RNNZOO_COMPILE", "")
-    if mode == "0" or like.dtype not in TYPES:
+    if os.environ.get("RNNZOO_COMPILE") == "0" or like.dtype not in TYPES:
         return None
     key = (name, like.dtype)
     if key not in _kernels:
-        if mode != "1" and like.numel() < SMALLEST:
+        now = on_first_use(like.device)
+        if not now and like.numel() < SMALLEST:
             return None
         _runs += 1
-        if mode != "1" and _runs < COMPILE_AFTER:
+        if not now and _runs < COMPILE_AFTER:
             return None
         _kernels[key] = load(VECTORS + source.replace("NUMBER", TYPES[like.dtype]))
     return _kernels[key]

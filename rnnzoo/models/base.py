@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from rnnzoo.backends.settings import compile_on_first_use
 from rnnzoo.batches import Batch
 from rnnzoo.errors import InputError, need_list, unknown_name
 from rnnzoo.metrics.base import ZooMetric
@@ -287,6 +288,14 @@ class ZooModel(LightningModule, ABC):
     def on_train_start(self) -> None:
         """Check what a checkpoint restored."""
         check_resumed(self.trainer)
+
+    def on_fit_start(self) -> None:
+        """Compile kernels for CPUs at their first use: a training that is resumed computes the same numbers then."""
+        compile_on_first_use(True)
+
+    def on_fit_end(self) -> None:
+        """Compile only what comes often again."""
+        compile_on_first_use(False)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return the mean loss of a batch, scaled so that the gradient is the mean over the global batch."""
