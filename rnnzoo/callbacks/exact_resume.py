@@ -83,9 +83,9 @@ class LastCheckpoint(Checkpoint):
 
     It is written between epochs, every few minutes within one, and when the training ends. To what Lightning stores it
     adds the random generators of all processes and the place in the data; and it comes later than Lightning's own, for
-    at the end of an epoch, schedulers that watch a metric have yet to take their step. The same weights come out: on as
-    many processes, if no worker draws random numbers, and but for kernels that were compiled meanwhile, which round
-    otherwise. Metrics of the training split are those of the rest of the epoch.
+    at the end of an epoch, schedulers that watch a metric have yet to take their step. The same weights come
+    out, on CPUs bit by bit: on as many processes (one or two; the sums of more may be in another order) and threads, if
+    no worker draws random numbers. Metrics of the training split are those of the rest of the epoch.
 
     Args:
         folder: where it goes.
