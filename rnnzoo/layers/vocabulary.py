@@ -55,14 +55,13 @@ class VocabularyHead(nn.Module):
         self.weight = cast(nn.Parameter, tied.weight)
 
     def forward(
-        self, hidden: Tensor, *arguments: Any, method: Callable[..., Tensor] | None = None, **options: Any
+        self, hidden: Tensor, *arguments: Any, method: Callable[..., Any] | None = None, **options: Any
     ) -> Tensor:
         """Return the logits of hidden [..., H] as [..., V]; or what a `method` that is called computes instead."""
         if method is not None:
             return method(self, hidden, *arguments, **options)
         return linear(self._project(hidden), self.weight, self.bias)
 
-    @as_call
     def loss(self, hidden: Tensor, targets: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
         """Return the summed cross-entropy in nats (scalar) of targets [N] given hidden [N, H].
 
@@ -71,6 +70,7 @@ class VocabularyHead(nn.Module):
         """
         return self.losses(hidden, targets, label_smoothing=label_smoothing)[0]
 
+    @as_call
     def losses(self, hidden: Tensor, targets: Tensor, *, label_smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
         """Return what `loss` does, and the same without label smoothing, which has no gradient."""
         known = targets >= 0
