@@ -1,15 +1,18 @@
 """What the data produces and the models consume: one NamedTuple for each kind of input.
 
 Every sample carries an id, its place in its split, so that a metric can drop a sample that a distributed sampler
-handed out twice. Axes: B batch, T time, S source time, W characters of a word, I input, O output, C captions.
+handed out twice. Axes: B batch, T time, S source time, I input, O output, C captions.
 
 A sequence to be generated ends with the id `Tokenizer.end_id`; the decoder is started with the same id.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import chain
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 IGNORED = -100  # a target that counts neither in the loss nor in a metric: padding, or a frame without a label
@@ -33,13 +36,43 @@ class TextBatch(NamedTuple):
     targets: Tensor | None  # [B] int64 classes, or [B, C + 1] float 0/1 for several labels at once, then unseen ones
 
 
+class WordCharacters(NamedTuple):
+    """The characters of the words of a batch: each different word once, without padding.
+
+    The first word has no characters: it is that of the padding.
+    """
+
+    ids: Tensor  # [N] int64, the characters of all D different words, one word after the other, shorter ones first
+    lengths: Tensor  # [D] int64, characters of each different word, rising from 0
+    places: Tensor  # [B, T] int64, which of the D different words is at each place; 0 on padding
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[Sequence[int]]]) -> WordCharacters:
+        """Make one of B rows of words, each a list of the ids of its characters.
+
+        >>> WordCharacters.of([[[5, 6], [7]], [[7]]])
+        WordCharacters(ids=tensor([7, 5, 6]), lengths=tensor([0, 1, 2]), places=tensor([[2, 1],
+                [1, 0]]))
+        """
+        tuples = [[tuple(word) for word in row] for row in rows]
+        different = sorted(dict.fromkeys([(), *chain.from_iterable(tuples)]), key=len)
+        numbers = {word: number for number, word in enumerate(different)}
+        longest = max(map(len, tuples), default=0)
+        places = [[*(numbers[word] for word in row), *[0] * (longest - len(row))] for row in tuples]
+        return cls(
+            ids=torch.tensor(list(chain.from_iterable(different)), dtype=torch.int64),
+            lengths=torch.tensor([len(word) for word in different], dtype=torch.int64),
+            places=torch.tensor(places, dtype=torch.int64).reshape(len(tuples), longest),
+        )
+
+
 class TaggingBatch(NamedTuple):
     """Word sequences, one tag a word."""
 
     ids: Tensor  # [B] int64
     words: Tensor  # [B, T] int64
     lengths: Tensor  # [B] int64
-    characters: Tensor | None  # [B, T, W] int64, padded on the right
+    characters: WordCharacters | None
     targets: Tensor | None  # [B, T] int64 tags of the model; IGNORED on padding and where there is no label
     tags: (
         tuple[tuple[str, ...], ...] | None

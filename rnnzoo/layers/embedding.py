@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import gzip
-import itertools
 import lzma
 import zlib
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rnnzoo.batches import WordCharacters
 from rnnzoo.cells.views import view_of
 from rnnzoo.errors import InputError, check_share, unknown_name
 from rnnzoo.layers.recurrent import Recurrent
 from rnnzoo.lengths import last_valid, length_mask
 
 PADDING, UNKNOWN = 0, 1  # in every vocabulary
-WIDTHS = (1, 6, 10, 16, 10**9)  # words are encoded in groups of about equal length
+SHORT = (6, 10)  # words are encoded in groups of like length: below 6 characters, below 10, then
+LIKE = 1.6  # each as long as a word of this many times the characters that the shortest of the group has
 
 
 class WordEmbedding(nn.Module):
@@ -99,8 +101,8 @@ class CharacterEmbedding(nn.Module):
     """A vector for each word from its characters, so that unknown words have a form too.
 
     ``rnn`` joins the last outputs of a bidirectional recurrent layer (Ling et al. 2015); ``cnn`` takes the maximum
-    over the word of convolutions of width 3 (Ma & Hovy 2016). Each word that occurs several times in a batch is
-    computed once.
+    over the word of convolutions of width 3 (Ma & Hovy 2016). Each different word of a batch is computed once, together
+    with words of like length, so that a long word costs what its characters cost.
 
     Args:
         vocabulary_size: V.
@@ -130,20 +132,18 @@ class CharacterEmbedding(nn.Module):
         else:
             self.convolution = nn.Conv1d(size, output_size, kernel_size=3, padding=1)
 
-    def forward(self, characters: Tensor) -> Tensor:
-        """Encode characters [B, T, W], padded on the right, → [B, T, O]; zeros for a word without characters."""
-        batch_size, steps, width = characters.shape
-        if batch_size * steps * width == 0:
-            return self.table.weight.new_zeros(batch_size, steps, self.output_size)
-        words, places = characters.reshape(-1, width).unique(dim=0, return_inverse=True)  # [N, W], [B·T]
-        lengths = (words != PADDING).sum(1)  # [N]
-        encoded = self.table.weight.new_zeros(len(words), self.output_size)  # [N, O]
-        for shortest, longest in itertools.pairwise(WIDTHS):  # a few long words must not pad all others
-            rows = ((lengths >= shortest) & (lengths < longest)).nonzero().squeeze(1)
-            if len(rows):
-                group = self._encode(words[rows, : int(lengths[rows].max())], lengths[rows])
-                encoded = encoded.index_copy(0, rows, group.to(encoded.dtype))
-        return encoded[places].reshape(batch_size, steps, self.output_size)
+    def forward(self, characters: WordCharacters) -> Tensor:
+        """Encode the words of a batch → [B, T, O]; zeros for a word without characters."""
+        lengths = characters.lengths.tolist()  # rising
+        starts = characters.lengths.cumsum(0) - characters.lengths  # [D]
+        encoded = [self.table.weight.new_zeros(bisect_right(lengths, 0), self.output_size)]
+        for first, last in like_lengths(lengths):
+            own = characters.lengths[first:last]  # [n]
+            places = torch.arange(lengths[last - 1], device=own.device)  # [W]
+            words = characters.ids[(starts[first:last].unsqueeze(1) + places).clamp(max=len(characters.ids) - 1)]
+            words = words.masked_fill(places >= own.unsqueeze(1), PADDING)  # [n, W]
+            encoded.append(self._encode(words, own).to(encoded[0].dtype))
+        return F.embedding(characters.places, torch.cat(encoded))
 
     def _encode(self, words: Tensor, lengths: Tensor) -> Tensor:
         """Encode different words [N, W] of `lengths` [N], all above 0 → [N, O]."""
@@ -156,6 +156,24 @@ class CharacterEmbedding(nn.Module):
         outputs = self.convolution(vectors.transpose(1, 2)).transpose(1, 2)  # [N, W, O]
         mask = length_mask(lengths, words.shape[1]).unsqueeze(-1)
         return outputs.masked_fill(~mask, torch.finfo(outputs.dtype).min).amax(1)
+
+
+def like_lengths(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yield where groups of words begin and end, whose lengths are alike enough to be padded to the longest.
+
+    Args:
+        lengths: characters of words, rising; words without characters are in no group.
+
+    >>> list(like_lengths([0, 1, 5, 6, 9, 10, 16, 17, 50_000]))
+    [(1, 3), (3, 5), (5, 7), (7, 8), (8, 9)]
+    """
+    first = bisect_right(lengths, 0)
+    while first < len(lengths):
+        shortest = lengths[first]
+        limit = next((short for short in SHORT if shortest < short), int(shortest * LIKE) + 1)
+        last = bisect_left(lengths, limit, first)
+        yield first, last
+        first = last
 
 
 def load_text_vectors(path: str | Path, words: Sequence[str]) -> tuple[Tensor, int]:

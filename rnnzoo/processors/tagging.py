@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from rnnzoo.batches import IGNORED, TaggingBatch
+from rnnzoo.batches import IGNORED, TaggingBatch, WordCharacters
 from rnnzoo.errors import InputError
 from rnnzoo.processors.base import Processor, Row, need, pad, row_ids
 from rnnzoo.text.labels import LabelMap
@@ -83,16 +83,12 @@ class TaggingProcessor(Processor):
     def collate(self, rows: Sequence[Row]) -> TaggingBatch:
         """Pad words, characters and tags."""
         tagged = all("targets" in row for row in rows)
-        words = pad([row["words"] for row in rows])  # [B, T]
         characters = None
         if self.characters is not None:
-            width = max((len(word) for row in rows for word in row["characters"]), default=0)
-            characters = torch.zeros(*words.shape, width, dtype=torch.int64)  # [B, T, W]
-            for place, row in enumerate(rows):
-                characters[place, : row["length"], :] = pad([*row["characters"], [0] * width])[:-1]
+            characters = WordCharacters.of([row["characters"] for row in rows])
         return TaggingBatch(
             ids=row_ids(rows),
-            words=words,
+            words=pad([row["words"] for row in rows]),
             lengths=torch.tensor([row["length"] for row in rows], dtype=torch.int64),
             characters=characters,
             targets=pad([row["targets"] for row in rows], IGNORED) if tagged else None,

@@ -7,6 +7,7 @@ from itertools import chain
 import numpy as np
 import pytest
 from small_files import batches, csv, sequence
+from spelling import spelt
 
 from rnnzoo.batches import UNSEEN
 from rnnzoo.data import FrameData, TaggingData, TextClassificationData, VectorData
@@ -42,7 +43,7 @@ def test_words_characters_and_tags_come_from_the_training_split_alone(folder):
     assert set(data.processor.characters.vocabulary) == {"<pad>", "<unk>", "a", "b"}
     (batch,) = batches(data, "validation")
     assert batch.words.tolist() == [[UNKNOWN_ID, 2]]
-    assert batch.characters[0, 0, 2] == UNKNOWN_ID
+    assert spelt(batch.characters)[0][0][2] == UNKNOWN_ID
     assert batch.targets.tolist() == [[UNSEEN, 0]]
     assert batch.tags == (("Y", "X"),)
 

@@ -9,6 +9,7 @@ import datasets
 import pytest
 import torch
 from small_files import batches, csv
+from spelling import spelt
 
 from rnnzoo.batches import IGNORED, FrameBatch, TaggingBatch, TextBatch, VectorBatch
 from rnnzoo.data import DATA_MODULES, FrameData, TaggingData, TextClassificationData, VectorData
@@ -104,7 +105,8 @@ def test_tagged_sentences_of_every_format(folder, format):
     (batch,) = batches(data, "validation")
     assert isinstance(batch, TaggingBatch)
     assert batch.words.shape == (3, 2)
-    assert batch.characters.shape == (3, 2, 9)
+    spelling = dict(zip(batch.ids.tolist(), spelt(batch.characters), strict=True))
+    assert [[len(word) for word in spelling[row]] for row in range(3)] == [[2, 4], [5, 9], [2, 0]]
     assert sorted(batch.targets.flatten().tolist()).count(IGNORED) == 1
 
 

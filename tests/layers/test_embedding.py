@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
+from rnnzoo.batches import WordCharacters
 from rnnzoo.errors import InputError
 from rnnzoo.layers.embedding import PADDING, UNKNOWN, CharacterEmbedding, WordEmbedding, load_text_vectors
 
@@ -33,18 +34,8 @@ def draw_words(lengths=WORD_LENGTHS, seed=1):
     return [torch.randint(1, 30, (length,), generator=generator).tolist() for length in lengths]
 
 
-def pad_words(rows, width=None):
-    """Put words in a tensor [B, T, W]; shorter sentences end in words without characters."""
-    width = width or max((len(word) for row in rows for word in row), default=0)
-    padded = torch.zeros(len(rows), max(map(len, rows)), width, dtype=torch.long)
-    for b, row in enumerate(rows):
-        for t, word in enumerate(row):
-            padded[b, t, : len(word)] = torch.tensor(word, dtype=torch.long)
-    return padded
-
-
 def alone(embedding, word):
-    return embedding(torch.tensor(word).reshape(1, 1, -1))[0, 0]
+    return embedding(WordCharacters.of([[word]]))[0, 0]
 
 
 def write(path, text):
@@ -151,7 +142,7 @@ def test_pretrained_vectors_leave_the_padding_row_zero():
 def test_each_word_has_the_vector_it_has_alone(kind):
     embedding = make_characters(kind).eval()
     words = draw_words()
-    found = embedding(pad_words([words[:6], words[6:]]))
+    found = embedding(WordCharacters.of([words[:6], words[6:]]))
     assert found.shape == (2, 6, 6)
     for word, vector in zip(words, found.reshape(-1, 6), strict=True):
         expected = alone(embedding, word) if word else torch.zeros(6)
@@ -162,9 +153,9 @@ def test_each_word_has_the_vector_it_has_alone(kind):
 def test_the_same_word_has_the_same_vector_wherever_it_stands(kind):
     embedding = make_characters(kind)
     words = draw_words()
-    first = embedding(pad_words([words, words[::-1]]))
+    first = embedding(WordCharacters.of([words, words[::-1]]))
     assert torch.equal(first[0], first[1].flip(0))
-    other = embedding(pad_words([[words[4], [7, 7], words[4]], [words[4], words[9]]]))
+    other = embedding(WordCharacters.of([[words[4], [7, 7], words[4]], [words[4], words[9]]]))
     assert torch.equal(other[0, 0], other[0, 2])
     assert torch.equal(other[0, 0], other[1, 0])
     assert_close(other[0, 0], first[0, 4])
@@ -173,31 +164,89 @@ def test_the_same_word_has_the_same_vector_wherever_it_stands(kind):
 @KINDS
 def test_order_of_characters_matters(kind):
     embedding = make_characters(kind)
-    found = embedding(pad_words([[[1, 2, 3], [3, 2, 1], [1, 2, 3, 3]]]))[0]
+    found = embedding(WordCharacters.of([[[1, 2, 3], [3, 2, 1], [1, 2, 3, 3]]]))[0]
     assert not torch.allclose(found[0], found[1])
     assert not torch.allclose(found[0], found[2])
 
 
 @KINDS
-def test_the_width_of_the_padding_has_no_influence(kind):
-    embedding = make_characters(kind)
-    rows = [draw_words((3, 4, 0)), draw_words((5, 1), seed=2)]
-    narrow = embedding(pad_words(rows))
-    for width in (6, 12, 40):
-        assert_close(embedding(pad_words(rows, width)), narrow)
-
-
-@KINDS
 def test_words_without_characters_are_zero(kind):
     embedding = make_characters(kind)
-    assert (embedding(pad_words([[[], [1, 2], []]]))[0, [0, 2]] == 0).all()
-    assert torch.equal(embedding(torch.zeros(2, 3, 4, dtype=torch.long)), torch.zeros(2, 3, 6))
+    assert (embedding(WordCharacters.of([[[], [1, 2], []]]))[0, [0, 2]] == 0).all()
+    assert torch.equal(embedding(WordCharacters.of([[[]] * 3] * 2)), torch.zeros(2, 3, 6))
 
 
 @KINDS
-@pytest.mark.parametrize("shape", [(2, 3, 0), (2, 0, 4), (0, 3, 4)])
-def test_batches_without_characters(kind, shape):
-    assert make_characters(kind)(torch.zeros(shape, dtype=torch.long)).shape == (*shape[:2], 6)
+@pytest.mark.parametrize(("rows", "shape"), [([[[]], []], (2, 1, 6)), ([[], []], (2, 0, 6)), ([], (0, 0, 6))])
+def test_batches_without_characters(kind, rows, shape):
+    assert make_characters(kind)(WordCharacters.of(rows)).shape == shape
+
+
+def straightforward(embedding, words):
+    """Encode words padded to the longest of all, each as often as it occurs."""
+    lengths = torch.tensor([len(word) for word in words])
+    padded = torch.zeros(len(words), int(lengths.max()), dtype=torch.long)
+    for row, word in zip(padded, words, strict=True):
+        row[: len(word)] = torch.tensor(word, dtype=torch.long)
+    some = lengths > 0
+    found = torch.zeros(len(words), embedding.output_size)
+    found[some] = embedding._encode(padded[some], lengths[some])
+    return found
+
+
+@KINDS
+def test_answers_and_gradients_are_those_of_one_padded_table(kind):
+    embedding = make_characters(kind)
+    words = draw_words((*WORD_LENGTHS, 40, 77)) * 2
+    found, expected = embedding(WordCharacters.of([words]))[0], straightforward(embedding, words)
+    assert_close(found, expected)
+    scale = torch.linspace(0.1, 2, len(words)).unsqueeze(1)
+    parameters = list(embedding.parameters())
+    gradients = [torch.autograd.grad((each * scale).square().sum(), parameters) for each in (found, expected)]
+    for one, other in zip(*gradients, strict=True):
+        assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+class Counted:
+    """How many numbers the layers that read characters were given."""
+
+    def __init__(self, embedding):
+        self.numbers = 0
+        for layer in (embedding.table, embedding.convolution, embedding.recurrent):
+            if layer is not None:
+                layer.register_forward_pre_hook(self.add)
+
+    def add(self, layer, inputs):
+        self.numbers += inputs[0].numel()
+
+
+@pytest.mark.parametrize("longest", [2_000, 50_000])
+def test_a_long_word_costs_what_its_characters_cost(longest):
+    embedding = make_characters("cnn")
+    counted = Counted(embedding)
+    usual = [draw_words((3, 5, 8, 17, 20) * 4, seed=row) for row in range(16)]
+    embedding(WordCharacters.of(usual))
+    before, counted.numbers = counted.numbers, 0
+    (long,) = draw_words((longest,))
+    embedding(WordCharacters.of([*usual, [long]]))
+    assert counted.numbers == before + longest * (1 + embedding.table.embedding_dim)
+
+
+@KINDS
+def test_padding_is_a_bounded_share_whatever_the_lengths(kind):
+    embedding = make_characters(kind)
+    counted = Counted(embedding)
+    words = draw_words((*range(1, 60), 100, 101, 300))
+    embedding(WordCharacters.of([words]))
+    assert counted.numbers <= 1.5 * sum(map(len, words)) * (1 + embedding.table.embedding_dim)
+
+
+def test_every_different_word_is_computed_once():
+    embedding = make_characters("cnn")
+    counted = Counted(embedding)
+    words = draw_words((4, 4, 4))
+    embedding(WordCharacters.of([words * 50, words[:2] * 7]))
+    assert counted.numbers == 3 * 4 * (1 + embedding.table.embedding_dim)
 
 
 def test_cnn_is_the_maximum_of_convolutions_of_width_three():
@@ -223,7 +272,7 @@ def test_rnn_joins_the_last_states_of_both_directions(cell):
 def test_gradients_are_those_of_the_words_one_by_one(kind):
     embedding = make_characters(kind)
     words = [word for word in draw_words() if word]
-    together = embedding(pad_words([[*words, words[0], []]])).square().sum()
+    together = embedding(WordCharacters.of([[*words, words[0], []]])).square().sum()
     one_by_one = sum(alone(embedding, word).square().sum() for word in [*words, words[0]])
     parameters = list(embedding.parameters())
     found, expected = (torch.autograd.grad(loss, parameters) for loss in (together, one_by_one))
@@ -235,7 +284,7 @@ def test_gradients_are_those_of_the_words_one_by_one(kind):
 @KINDS
 def test_characters_in_mixed_precision(kind):
     embedding = make_characters(kind).eval()
-    characters = pad_words([draw_words()])
+    characters = WordCharacters.of([draw_words()])
     expected = embedding(characters)
     with torch.autocast("cpu", torch.bfloat16):
         found = embedding(characters)

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from spelling import spelt
 
-from rnnzoo.batches import IGNORED, UNSEEN, FrameBatch, TaggingBatch, TextBatch, VectorBatch
+from rnnzoo.batches import IGNORED, UNSEEN, FrameBatch, TaggingBatch, TextBatch, VectorBatch, WordCharacters
 from rnnzoo.errors import InputError
 from rnnzoo.processors import PROCESSORS
 from rnnzoo.processors.base import load_processor, pad
@@ -82,7 +83,9 @@ def batch_of(processor, samples):
 def assert_same(one, other):
     assert type(one) is type(other)
     for name, left, right in zip(one._fields, one, other, strict=True):
-        if isinstance(left, torch.Tensor):
+        if isinstance(left, WordCharacters):
+            assert_same(left, right)
+        elif isinstance(left, torch.Tensor):
             torch.testing.assert_close(left, right, rtol=0, atol=0, equal_nan=True, msg=name)
         else:
             assert left == right, name
@@ -133,6 +136,10 @@ def test_a_sample_in_a_batch_is_what_it_is_alone(case):
     for place, sample in enumerate(samples):
         alone = batch_of(processor, [sample])
         for name, together, single in zip(batch._fields[1:], batch[1:], alone[1:], strict=True):
+            if isinstance(together, WordCharacters):
+                words = spelt(single)[0]
+                assert spelt(together)[place][: len(words)] == words
+                continue
             if not isinstance(together, torch.Tensor):
                 assert together is None or together[place] == single[0], name
                 continue
@@ -216,17 +223,18 @@ def test_sentences_are_padded_and_unknown_words_and_tags_marked():
     batch = batch_of(tagger(), SENTENCES)
     assert isinstance(batch, TaggingBatch)
     assert batch.words.shape == (3, 3)
-    assert batch.characters.shape == (3, 3, 9)
+    assert batch.characters.places.shape == (3, 3)
     assert batch.lengths.tolist() == [2, 1, 3]
     assert batch.words[1].tolist() == [UNKNOWN_ID, PAD_ID, PAD_ID]
     assert batch.targets.tolist() == [[2, 0, IGNORED], [UNSEEN, IGNORED, IGNORED], [2, 0, 1]]
     assert batch.tags == (("O", "B-PER"), ("B-LOC",), ("O", "B-PER", "I-PER"))
-    characters = batch.characters[0]
-    assert (characters[0, :3] != PAD_ID).all()
-    assert (characters[0, 3:] == PAD_ID).all()
-    assert (characters[2] == PAD_ID).all()
-    assert characters[0, 0] == characters[1, 2], "both are the letter t"
-    assert UNKNOWN_ID in batch.characters[1, 0].tolist()
+    characters = spelt(batch.characters)
+    assert [[len(word) for word in row] for row in characters] == [[3, 3, 0], [9, 0, 0], [3, 3, 3]]
+    assert characters[0][0][0] == characters[0][1][2], "both are the letter t"
+    assert UNKNOWN_ID in characters[1][0]
+    assert PAD_ID not in batch.characters.ids
+    assert characters[0][:2] == characters[2][:2]
+    assert len(batch.characters.lengths) == 1 + 4, "each different word once, and the one of the padding"
 
 
 @pytest.mark.parametrize("characters", [True, False])
@@ -240,8 +248,7 @@ def test_sentences_without_words(characters):
     assert batch.lengths.tolist() == [0, 2]
     assert (batch.words[0] == PAD_ID).all()
     if characters:
-        assert batch.characters.shape == (2, 2, 3)
-        assert (batch.characters[0] == PAD_ID).all()
+        assert [[len(word) for word in row] for row in spelt(batch.characters)] == [[0, 0], [3, 0]]
 
 
 def test_tags_are_converted_to_the_scheme():
