@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rnnzoo.files import write_atomically
+from rnnzoo.terminal import escape, to_json
 
 
 @dataclass
@@ -40,9 +41,9 @@ class Report:
 
     def write(self, folder: Path) -> None:
         """Write ``report.json`` and ``report.md`` into a folder, each whole or not at all."""
-        text = json.dumps(finite(asdict(self)), indent=2, ensure_ascii=False) + "\n"
+        text = to_json(finite(asdict(self)), indent=2) + "\n"
         write_atomically(folder / "report.json", text)
-        write_atomically(folder / "report.md", self.markdown())
+        write_atomically(folder / "report.md", escape(self.markdown()))
 
     def markdown(self) -> str:
         """Return the report as Markdown."""

@@ -23,6 +23,7 @@ GROUND = {
     "batches",
     "memory",
     "files",
+    "terminal",
 }
 PARTS = {"cells", "backends", "layers", "decoding", "text", "processors", "metrics"}  # what models are made of: no data
 ALLOWED: dict[str, set[str]] = {  # room → the other rooms that it may import

@@ -7,6 +7,8 @@ import time
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 
+from rnnzoo.terminal import echo, escape
+
 COLUMN_WIDTH = 12
 
 
@@ -43,6 +45,6 @@ class EpochTable(Callback):
     def _show(trainer: Trainer, cells: list[str]) -> None:
         bar = trainer.progress_bar_callback
         if isinstance(bar, TQDMProgressBar) and bar.is_enabled:
-            bar.print("  ".join(cells))  # above the bar, not into it
+            bar.print(escape("  ".join(cells)))  # above the bar, not into it
         else:
-            print("  ".join(cells), flush=True)
+            echo("  ".join(cells))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from contextlib import nullcontext
@@ -14,6 +13,7 @@ from rnnzoo.bench import SUITES
 from rnnzoo.cells import CELLS
 from rnnzoo.cli.output import open_target
 from rnnzoo.errors import InputError, did_you_mean, unknown_name
+from rnnzoo.terminal import echo, to_json
 
 if TYPE_CHECKING:
     from rnnzoo.bench.measure import Row
@@ -49,7 +49,7 @@ SIZES = (
 def run(argv: list[str]) -> int:
     """Run the suites that were asked for; return 1 if a bar was passed."""
     if "--help" in argv or "-h" in argv:
-        print(HELP.format(suites=list_suites()))
+        echo(HELP.format(suites=list_suites()))
         return 0
     names, options = read(argv)
     if "explain" in options:
@@ -75,12 +75,12 @@ def run(argv: list[str]) -> int:
         facts = machine(setting.device)
         if file is not None:
             document = {"machine": facts, "rows": [asdict(row) for row in rows]}
-            print(json.dumps(document, indent=1, ensure_ascii=False), file=file)
+            echo(to_json(document, indent=1), file=file)
     if target != "-":
-        print(", ".join(f"{name} {value}" for name, value in facts.items()))
+        echo(", ".join(f"{name} {value}" for name, value in facts.items()))
         show(rows)
         if setting.quick:
-            print("--quick: tiny sizes, the figures mean nothing")
+            echo("--quick: tiny sizes, the figures mean nothing")
     return int(any(row.ok is False for row in rows) and not setting.quick)
 
 
@@ -153,7 +153,7 @@ def measure(names: list[str], setting: Any) -> list[Row]:
     for name in names:
         tasks = SUITES[name](setting)
         for place, task in enumerate(tasks, start=1):
-            print(f"{name} {place}/{len(tasks)}: {task.work}", file=sys.stderr, flush=True)
+            echo(f"{name} {place}/{len(tasks)}: {task.work}", file=sys.stderr)
             rows += task.rows()
     return rows
 

@@ -21,6 +21,7 @@ from rnnzoo.cli.vary import CELL, RESERVED, read_variants
 from rnnzoo.errors import InputError
 from rnnzoo.files import write_atomically
 from rnnzoo.recipes import find_recipe
+from rnnzoo.terminal import echo
 
 SUMMARY = "train variants of a recipe and show which is best, fastest, smallest"
 HELP = """usage: rnnzoo compare RECIPE --cells A,B,... [--vary KEY=V,W,...] [--seeds N] [--budget 30m] [--KEY VALUE ...]
@@ -53,7 +54,7 @@ UNITS = {"s": 1, "m": 60, "h": 3600}
 def run(argv: list[str]) -> int:
     """Train what is missing and write the comparison; return 1 if a run failed."""
     if "--help" in argv or "-h" in argv:
-        print(HELP)
+        echo(HELP)
         return 0
     words, varied = take_values(argv, "--vary")
     arguments = sort_arguments(words, own=OWN, prefixes=PREFIXES)
@@ -84,13 +85,13 @@ def train_all(plan: Plan, folder: Path) -> dict[tuple[str, int], str]:
     for variant, seed in plan.runs:
         path = folder / variant.folder / f"seed_{seed}"
         if not has_report(path):
-            print(f"{variant.label}, seed {seed}: {path}", flush=True)
+            echo(f"{variant.label}, seed {seed}: {path}")
             error = train(plan, variant, seed, path)
             if error:
                 errors[variant.label, seed] = error
-                print(f"{variant.label}, seed {seed}: failed: {error}", flush=True)
+                echo(f"{variant.label}, seed {seed}: failed: {error}")
                 continue
-        print(f"{variant.label}, seed {seed}: {headline(path)}", flush=True)
+        echo(f"{variant.label}, seed {seed}: {headline(path)}")
     return errors
 
 
@@ -258,7 +259,7 @@ def write(plan: Plan, folder: Path, title: str, errors: dict[tuple[str, int], st
     known = [report for by_seed in reports.values() for report in by_seed.values()]
     failed = [f"{label}, seed {seed}: {error}" for (label, seed), error in errors.items()]
     if not known:
-        print(f"no run was finished: nothing to compare\n{chr(10).join(failed)}")
+        echo(f"no run was finished: nothing to compare\n{chr(10).join(failed)}")
         return
     selection = known[0]["model"]["selection"]
     metric, mode = selection["metric"], selection["mode"]
@@ -294,7 +295,7 @@ def write(plan: Plan, folder: Path, title: str, errors: dict[tuple[str, int], st
     notes += undefined_notes(summaries, metric)
     show(table, as_json=False)
     conclusion = sentence(summaries, metric)
-    print("\n".join(["", conclusion, "", *notes, *failed]))
+    echo("\n".join(["", conclusion, "", *notes, *failed]))
     names = ", ".join(key for key, _ in plan.variants[0].settings)
     title = f"{title}: {names} compared"
     key = numeric_key([summary.settings for summary in summaries])
@@ -310,8 +311,8 @@ def write(plan: Plan, folder: Path, title: str, errors: dict[tuple[str, int], st
     }
     write_atomically(folder / "compare.json", json.dumps(document, indent=1, ensure_ascii=False) + "\n")
     write_atomically(folder / "compare.md", markdown(title, table, [conclusion, *notes], failed))
-    print(f"\nreport: {folder / 'compare.md'}  ({folder / 'compare.json'})")
-    print(f"plots:  {folder / 'compare.png'}, {folder / 'curves.png'}")
+    echo(f"\nreport: {folder / 'compare.md'}  ({folder / 'compare.json'})")
+    echo(f"plots:  {folder / 'compare.png'}, {folder / 'curves.png'}")
 
 
 def largest_gradients(curves: Sequence[Mapping[str, Sequence[tuple[float, float]]]]) -> list[float]:

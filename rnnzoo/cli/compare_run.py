@@ -17,6 +17,7 @@ from rnnzoo.cli.run_folder import lock_folder
 from rnnzoo.cli.vary import Variant
 from rnnzoo.errors import InputError
 from rnnzoo.recipes import find_recipe, read_recipe
+from rnnzoo.terminal import echo
 
 EPOCH_ROW = re.compile(r"(epoch| *\d+)  +\S")  # of the table that a training prints
 
@@ -80,7 +81,7 @@ def train(plan: Plan, variant: Variant, seed: int, place: Path) -> str:
             file.flush()
             last = line.strip() or last
             if EPOCH_ROW.match(line):
-                print(f"  {line.rstrip()}", flush=True)
+                echo(f"  {line.rstrip()}")
     if run.returncode == 0 and has_report(place):
         return ""
     reason = f"killed by signal {-run.returncode}" if run.returncode < 0 else last.removeprefix("rnnzoo: error: ")

@@ -32,6 +32,7 @@ from rnnzoo.cli.resume import Interrupted
 from rnnzoo.data.base import ZooData
 from rnnzoo.errors import InputError, find_input_error
 from rnnzoo.models.base import ZooModel
+from rnnzoo.terminal import escaped_stdout
 
 TRAINER_DEFAULTS = {
     "max_epochs": 10,
@@ -115,7 +116,8 @@ class ZooCLI(LightningCLI):
         check_classes(args)
         argv, sys.argv = sys.argv, sys.argv[:1]  # LightningCLI warns when both are given
         try:
-            super().parse_arguments(parser, args)
+            with escaped_stdout():  # for --print_config and --model.help
+                super().parse_arguments(parser, args)
         finally:
             sys.argv = argv
         check_ranges(self.config)

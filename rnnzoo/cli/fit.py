@@ -13,6 +13,7 @@ from rnnzoo.cli.run_folder import claim_run_folder, run_name
 from rnnzoo.errors import InputError
 from rnnzoo.files import write_atomically
 from rnnzoo.recipes import find_recipe, read_recipe
+from rnnzoo.terminal import echo, escape
 
 if TYPE_CHECKING:
     from rnnzoo.cli.engine import ZooCLI
@@ -56,7 +57,7 @@ def run(argv: list[str]) -> int:
     """Fit, evaluate and report; return the exit code."""
     arguments = sort_arguments(argv, own=OWN, prefixes=PREFIXES, flags=(ALLOW,))
     if {"--help", "-h"} & set(arguments.overrides):
-        print(HELP)
+        echo(HELP)
         return 0
     with ExitStack() as stack:
         resumed: Interrupted | None = None
@@ -147,7 +148,7 @@ def fit_and_report(cli: ZooCLI, folder: Path, *, title: str, command: list[str],
 
     model, data, trainer = cli.model, cli.datamodule, cli.trainer
     if trainer.is_global_zero:
-        print(describe(cli), flush=True)
+        echo(describe(cli))
     if cli.config.trainer.fast_dev_run:
         trainer.fit(model, datamodule=data)
         return
@@ -156,7 +157,7 @@ def fit_and_report(cli: ZooCLI, folder: Path, *, title: str, command: list[str],
         cli.resumed.check(model, epochs=trainer.max_epochs, steps=trainer.max_steps)
     model.configure_optimizers()  # what cannot be is refused before anything is written
     if trainer.is_global_zero:
-        write_atomically(folder / "config.yaml", f"{TITLE}{title}\n{cli.resolved()}")
+        write_atomically(folder / "config.yaml", f"{TITLE}{' '.join(escape(title).split())}\n{cli.resolved()}")
         inputs.write(folder)
     try:
         checkpoint = None if cli.resumed is None else cli.resumed.checkpoint
@@ -165,7 +166,7 @@ def fit_and_report(cli: ZooCLI, folder: Path, *, title: str, command: list[str],
         results = evaluate(model, data, trainer)
     except BaseException:
         if trainer.is_global_zero and (folder / FOLDER / LAST).is_file():
-            print(f"\nto go on from the last checkpoint: rnnzoo fit --resume {shlex.quote(str(folder))}", flush=True)
+            echo(f"\nto go on from the last checkpoint: rnnzoo fit --resume {shlex.quote(str(folder))}")
         raise
     if not trainer.is_global_zero:
         return

@@ -9,6 +9,7 @@ from rnnzoo.cli.arguments import sort_arguments
 from rnnzoo.cli.listing import show
 from rnnzoo.cli.output import check_file
 from rnnzoo.errors import InputError, unknown_name
+from rnnzoo.terminal import echo
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,7 +39,7 @@ def run(argv: list[str]) -> int:
     """Read, print and draw; return the exit code."""
     arguments = sort_arguments(argv, own=OWN)
     if {"--help", "-h"} & set(arguments.overrides):
-        print(HELP)
+        echo(HELP)
         return 0
     own = arguments.own
     if arguments.positional is None:
@@ -63,10 +64,10 @@ def run(argv: list[str]) -> int:
     count = next(iter(found.values.values())).shape[1]
     title = f"Gates of {layer} ({found.cell}) over a text\n{len(units)} of {count} units: those that vary most"
     show(table(found), as_json=False)
-    print(f"\n{sentence(found)}")
+    echo(f"\n{sentence(found)}")
     plots.gate_maps(values, tokens, title, target)
     others = [name for name in layers if name != layer]
-    print(f"\nplot: {target}" + (f"  (other layers: {', '.join(others)})" if others else ""))
+    echo(f"\nplot: {target}" + (f"  (other layers: {', '.join(others)})" if others else ""))
     return 0
 
 

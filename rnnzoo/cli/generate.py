@@ -11,6 +11,7 @@ from rnnzoo.cli.arguments import sort_arguments
 from rnnzoo.cli.output import check_file, print_note
 from rnnzoo.cli.predict import positive
 from rnnzoo.errors import InputError
+from rnnzoo.terminal import echo, escape
 
 if TYPE_CHECKING:
     from rnnzoo.models.language_model import LanguageModel
@@ -62,7 +63,7 @@ def run(argv: list[str]) -> int:
     """Generate and print; return the exit code."""
     arguments = sort_arguments(argv, own=OWN)
     if {"--help", "-h"} & set(arguments.overrides):
-        print(HELP)
+        echo(HELP)
         return 0
     own = arguments.own
     if arguments.positional is None:
@@ -106,7 +107,7 @@ def run(argv: list[str]) -> int:
         )
     for place in range(count):
         if place:
-            print(f"--- {place + 1} ---")
+            echo(f"--- {place + 1} ---")
         seeded = dataclasses.replace(chosen, seed=chosen.seed + place)
         write(model, prompt, options=seeded, unknown=own.get("unknown", "refuse"))
     if picture is not None:
@@ -139,7 +140,7 @@ def draw_probabilities(model: LanguageModel, prompt: str, options: Any, unknown:
     likely = int((distributions.argmax(1) == distributions.new_tensor(tokens)).sum())
     chosen = distributions.gather(1, distributions.new_tensor(tokens).long().unsqueeze(1))
     entropy = -(distributions * distributions.clamp(min=1e-12).log2()).sum(1).mean()
-    print(
+    echo(
         f"\nIn {len(tokens)} steps the token that was chosen had a probability of {float(chosen.mean()):.2f} on "
         f"average and was the most probable one {likely} times; the distributions have {float(entropy):.2f} bits of "
         f"entropy on average.\nplot: {target}"
@@ -151,13 +152,16 @@ def write(model: LanguageModel, prompt: str, *, options: Any, unknown: str) -> N
     pieces = model.stream(prompt, options=options, unknown=unknown)
     first = next(pieces, "")  # the prompt may be refused: nothing is printed before
     last = prompt + first
-    sys.stdout.write(last)
-    sys.stdout.flush()
+    show_piece(last)
     for piece in pieces:
-        sys.stdout.write(piece)
-        sys.stdout.flush()
+        show_piece(piece)
         last = piece
-    sys.stdout.write("" if last.endswith("\n") else "\n")
+    show_piece("" if last.endswith("\n") else "\n")
+
+
+def show_piece(piece: str) -> None:
+    """Write a piece of text to standard output, as it is unless that is a terminal."""
+    sys.stdout.write(escape(piece) if sys.stdout.isatty() else piece)
     sys.stdout.flush()
 
 

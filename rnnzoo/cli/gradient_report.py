@@ -13,6 +13,7 @@ from rnnzoo.cli.run_report import versions
 from rnnzoo.files import write_atomically
 from rnnzoo.models.gradient_flow import GradientFlow
 from rnnzoo.report import finite, table_row
+from rnnzoo.terminal import echo
 
 SHOWN_LAGS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 SHRUNK = 0.1  # below this share of its size a gradient is called smaller
@@ -79,12 +80,12 @@ def write(measured: Sequence[Measured], folder: Path, *, title: str, lags: int |
     lines += ["## Command", "", "```", command, "```", "", *(f"![{name}]({name})" for name in drawn)]
     write_atomically(folder / "gradients.md", "\n".join(lines) + "\n")
     for name, table in tables.items():
-        print(f"{name}:")
+        echo(f"{name}:")
         show(table, as_json=False)
-        print()
-    print("\n".join([*sentences, ""]))
-    print(f"report: {folder / 'gradients.md'}  ({folder / 'gradients.json'})")
-    print("plots:  " + ", ".join(str(folder / name) for name in drawn))
+        echo()
+    echo("\n".join([*sentences, ""]))
+    echo(f"report: {folder / 'gradients.md'}  ({folder / 'gradients.json'})")
+    echo("plots:  " + ", ".join(str(folder / name) for name in drawn))
 
 
 def lag_table(measured: Sequence[Measured]) -> list[dict[str, str]]:

@@ -17,6 +17,7 @@ from rnnzoo.cli.run_folder import claim_run_folder, run_name
 from rnnzoo.errors import InputError
 from rnnzoo.files import write_atomically
 from rnnzoo.report import finite
+from rnnzoo.terminal import echo
 
 if TYPE_CHECKING:
     from rnnzoo.batches import Batch
@@ -55,7 +56,7 @@ def run(argv: list[str]) -> int:
     by_step = "--by_step" in argv
     arguments = sort_arguments([word for word in argv if word != "--by_step"], own=OWN, prefixes=PREFIXES)
     if {"--help", "-h"} & set(arguments.overrides):
-        print(HELP)
+        echo(HELP)
         return 0
     own = arguments.own
     recipe, configs = named_recipe(arguments, "gradients")
@@ -170,8 +171,8 @@ def take_apart(cli: ZooCLI, path: str | None, folder: Path, *, title: str) -> No
     document = {"title": title, "conclusions": sentences, **asdict(result)}
     write_atomically(folder / "by_step.json", json.dumps(finite(document), indent=2, ensure_ascii=False) + "\n")
     draw_steps(result, str(dict(model.hparams).get("cell")), folder / "by_step.png")
-    print("\n".join(sentences))
-    print(f"\nreport: {folder / 'by_step.json'}\nplots:  {folder / 'by_step.png'}")
+    echo("\n".join(sentences))
+    echo(f"\nreport: {folder / 'by_step.json'}\nplots:  {folder / 'by_step.png'}")
 
 
 def first_batch(cli: ZooCLI, model: ZooModel) -> Batch:

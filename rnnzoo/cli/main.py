@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from importlib import import_module
 
 from rnnzoo.cli.arguments import take_values
 from rnnzoo.errors import find_input_error, refused_place, unknown_name
 from rnnzoo.imports import import_code
+from rnnzoo.terminal import echo, format_warning, print_traceback
 from rnnzoo.version import __version__
 
 VERBS = ("recipes", "cells", "models", "fit", "test", "predict", "generate", "compare", "gradients", "gates", "bench")
@@ -23,13 +25,14 @@ def main(argv: list[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
+    warnings.formatwarning = format_warning
     try:
         words, imports = take_values(words, "--import")
         if not words or words[0] in ("--help", "-h", "help"):
-            print(usage())
+            echo(usage())
             return 0
         if words[0] == "--version":
-            print(f"rnnzoo {__version__}")
+            echo(f"rnnzoo {__version__}")
             return 0
         if words[0] not in VERBS:
             raise unknown_name("rnnzoo", words[0], VERBS)
@@ -38,13 +41,13 @@ def main(argv: list[str] | None = None) -> int:
         kept = [f"--imports+={name}" for name in imports] if words[0] in WITH_RECIPE else []
         return import_module(f"rnnzoo.cli.{words[0]}").run([*words[1:], *kept])
     except KeyboardInterrupt:
-        print("rnnzoo: interrupted", file=sys.stderr)
+        echo("rnnzoo: interrupted", file=sys.stderr)
         return INTERRUPTED_EXIT
     except SystemExit as stop:  # Lightning ends a training with codes of its own, 0 for a signal
         if type(stop).__name__ == "SIGTERMException":
             return TERMINATED_EXIT
         if isinstance(stop.__context__, KeyboardInterrupt):
-            print("rnnzoo: interrupted", file=sys.stderr)
+            echo("rnnzoo: interrupted", file=sys.stderr)
             return INTERRUPTED_EXIT
         raise
     except BrokenPipeError:  # the reader of our output has gone, as `| head` does
@@ -53,8 +56,9 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:
         known = find_input_error(error) or refused_place(error)
         if debug or known is None:
+            sys.excepthook = print_traceback
             raise
-        print(f"rnnzoo: error: {' '.join(str(known).split())}", file=sys.stderr)
+        echo(f"rnnzoo: error: {' '.join(str(known).split())}", file=sys.stderr)
         return USAGE_EXIT
 
 

@@ -12,11 +12,12 @@ from typing import IO, Any
 
 from rnnzoo.errors import InputError
 from rnnzoo.files import atomic_file
+from rnnzoo.terminal import echo
 
 
 def print_note(text: str) -> None:
     """Print a line to standard error about what was decided."""
-    print(f"note: {text}", file=sys.stderr, flush=True)
+    echo(f"note: {text}", file=sys.stderr)
 
 
 @contextmanager

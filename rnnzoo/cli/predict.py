@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from rnnzoo.cli.arguments import sort_arguments
 from rnnzoo.cli.output import check_file, open_target, print_note
 from rnnzoo.errors import InputError
+from rnnzoo.terminal import echo, to_json
 
 if TYPE_CHECKING:
+    from rnnzoo.models.answering import Sample
     from rnnzoo.models.base import ZooModel
 
 SUMMARY = "answer raw input (text or a table) with a trained model, as JSONL"
@@ -34,16 +37,19 @@ options, in any order:
                            they stand, and its answer, in the order in which sequences begin, names it; such a table is
                            read whole before it is answered
   --batch_size N           samples computed together (default 32)
+  --skip_bad               go on after input that cannot be read or answered, and write {"error": "..."} in the place of
+                           its answer; else what comes before it is answered, and the command ends with exit code 2
   --help                   this text
 """
 OWN = ("input", "output", "format", "column", "batch_size")
+FLAGS = ("skip_bad",)
 
 
 def run(argv: list[str]) -> int:
     """Read, answer and write; return the exit code."""
-    arguments = sort_arguments(argv, own=OWN)
+    arguments = sort_arguments(argv, own=OWN, flags=FLAGS)
     if {"--help", "-h"} & set(arguments.overrides):
-        print(HELP)
+        echo(HELP)
         return 0
     if arguments.positional is None:
         raise InputError("rnnzoo predict", expected="a run folder or a model folder", got="none")
@@ -62,17 +68,65 @@ def run(argv: list[str]) -> int:
     folder = source != "-" and Path(source).is_dir()
     if folder and not captions:
         raise InputError(f"--input {source}", expected="a file", got="a folder")
-    if captions and source != "-" and (folder or is_image(Path(source))):
-        with open_target("--output", target) as write:
-            write_answers(model, image_samples(source), write, batch_size, named=True)
-        return 0
-    with open_target("--output", target) as write:
-        samples = read_input(source, model, arguments.own.get("format"), arguments.own.get("column"))
-        write_answers(model, samples, write, batch_size, named=captions)
+    skip_bad = "skip_bad" in arguments.flags
+    written = Written(target)
+    with written.reported(), open_target("--output", target, keep=True) as file:
+        samples: Iterable[Sample]
+        if captions and source != "-" and (folder or is_image(Path(source))):
+            samples = image_samples(source)
+        else:
+            format, column = arguments.own.get("format"), arguments.own.get("column")
+            samples = read_input(source, model, format, column, skip_bad=skip_bad)
+        for line in answer_lines(model, samples, batch_size, named=captions, skip_bad=skip_bad):
+            file.write(to_json(line) + "\n")
+            written.count(line)
     return 0
 
 
-def read_input(source: str, model: ZooModel, format: str | None, column: str | None) -> Iterator[dict[str, Any]]:
+@dataclass
+class Written:
+    """Counts the answers, and tells how far they came.
+
+    Args:
+        target: the file that they go to; ``-`` is standard output.
+    """
+
+    target: str
+    answered: int = 0
+    refused: int = 0
+
+    def count(self, line: dict[str, Any]) -> None:
+        """Count a line that was written."""
+        if "error" in line:
+            self.refused += 1
+        else:
+            self.answered += 1
+
+    @contextmanager
+    def reported(self) -> Iterator[None]:
+        """Say at the end what was refused, and where an error stopped the work.
+
+        Raises:
+            InputError: the error, with the number of answers that are kept.
+        """
+        try:
+            yield
+        except InputError as error:
+            lines = self.answered + self.refused
+            if lines == 0:
+                raise
+            where = "were written" if self.target == "-" else f"are in {self.target}"
+            text = f"{error}; the {lines:,} answers before it {where}; --skip_bad goes on after what cannot be answered"
+            raise InputError.from_text(text) from error
+        finally:
+            if self.refused:
+                lines = self.answered + self.refused
+                print_note(f"{self.refused:,} of {lines:,} inputs were refused: see 'error' in their lines")
+
+
+def read_input(
+    source: str, model: ZooModel, format: str | None, column: str | None, *, skip_bad: bool = False
+) -> Iterator[Sample]:
     """Return the raw samples of a file, or of standard input.
 
     Args:
@@ -80,6 +134,7 @@ def read_input(source: str, model: ZooModel, format: str | None, column: str | N
         model: what is to answer them.
         format: the format; by the name of the file if left out.
         column: the column or key that holds the input.
+        skip_bad: yield an error in the place of what cannot be read.
 
     Raises:
         InputError: for a format that is not read here.
@@ -97,7 +152,13 @@ def read_input(source: str, model: ZooModel, format: str | None, column: str | N
     if format != "parquet":
         where = source if source != "-" else "standard input"
         return read_samples(
-            read_source(source), kind=kind, format=format, column=column, features=features, where=where
+            read_source(source),
+            kind=kind,
+            format=format,
+            column=column,
+            features=features,
+            where=where,
+            skip_bad=skip_bad,
         )
     first = next(file_rows(Path(source), format, None), ("", {}))[1]
     return samples_of_rows(
@@ -106,26 +167,30 @@ def read_input(source: str, model: ZooModel, format: str | None, column: str | N
         column=column,
         features=features,
         table=DEFAULT_COLUMNS[kind] not in first,
+        skip_bad=skip_bad,
     )
 
 
-def write_answers(
-    model: ZooModel, samples: Iterable[dict[str, Any]], write: IO[Any], batch_size: int, *, named: bool
-) -> None:
-    """Write the answers to samples as JSON lines.
+def answer_lines(
+    model: ZooModel, samples: Iterable[Sample], batch_size: int, *, named: bool, skip_bad: bool = False
+) -> Iterator[dict[str, Any]]:
+    """Yield the answers to samples.
 
     Each has the name of its image if they are to be `named`, and the id of its sequence if a column gave one.
     """
     titles: deque[dict[str, str]] = deque()
 
-    def remember() -> Iterator[dict[str, Any]]:
+    def remember() -> Iterator[Sample]:
         for sample in samples:
-            sequence = {"sequence": sample["sequence"]} if "sequence" in sample else {}
-            titles.append({"image": sample["name"]} if named else sequence)
+            title = {}
+            if not isinstance(sample, InputError):
+                title = {"sequence": sample["sequence"]} if "sequence" in sample else {}
+                title = {"image": sample["name"]} if named else title
+            titles.append(title)
             yield sample
 
-    for answer in model.answer(remember(), batch_size=batch_size):
-        write.write(json.dumps({**titles.popleft(), **answer}, ensure_ascii=False) + "\n")
+    for answer in model.answer(remember(), batch_size=batch_size, skip_bad=skip_bad):
+        yield {**titles.popleft(), **answer}
 
 
 def positive(text: str, where: str) -> int:

@@ -20,6 +20,7 @@ from rnnzoo.cli.evaluation import Evaluation, format_table
 from rnnzoo.data.description import DataDescription
 from rnnzoo.metrics import ClassificationCounts
 from rnnzoo.report import Report, metric_entries
+from rnnzoo.terminal import echo, to_json
 from rnnzoo.text.tokenizer import UNKNOWN_ID
 from rnnzoo.version import __version__
 
@@ -73,15 +74,15 @@ def write_run(
         plots=draw(cli, folder, split) + model.draw(samples, folder),
     )
     report.write(folder)
-    print(format_table(results))
+    echo(format_table(results))
     for name, value in best.get(split, {}).items():
-        print(f"best possible {name} ({split}): {value:.4f}")
-    print("\nsamples:")
+        echo(f"best possible {name} ({split}): {value:.4f}")
+    echo("\nsamples:")
     for sample in report.samples:
-        print(f"  {json.dumps(sample['input'], ensure_ascii=False)}\n    → {shorten(sample['answer'])}")
-    print(f"\nreport: {folder / 'report.md'}  ({folder / 'report.json'})")
-    print("plots:  " + ", ".join(str(folder / name) for name in report.plots))
-    print(f"model:  {folder / 'model'}")
+        echo(f"  {to_json(sample['input'])}\n    → {shorten(sample['answer'])}")
+    echo(f"\nreport: {folder / 'report.md'}  ({folder / 'report.json'})")
+    echo("plots:  " + ", ".join(str(folder / name) for name in report.plots))
+    echo(f"model:  {folder / 'model'}")
 
 
 def describe_model(cli: ZooCLI) -> dict[str, Any]:
@@ -170,5 +171,5 @@ def shown(sample: dict[str, Any]) -> dict[str, Any]:
 
 def shorten(answer: dict[str, Any]) -> str:
     """Return an answer as JSON of at most a few hundred characters."""
-    text = json.dumps(answer, ensure_ascii=False)
+    text = to_json(answer)
     return text if len(text) < 400 else f"{text[:400]}…"

@@ -11,6 +11,7 @@ from rnnzoo.cli.output import check_file, print_note
 from rnnzoo.errors import InputError
 from rnnzoo.files import write_atomically
 from rnnzoo.report import metric_entries
+from rnnzoo.terminal import echo
 
 SUMMARY = "measure a trained model on the test split of its data, or of other data"
 HELP = """usage: rnnzoo test RUN_OR_MODEL [--KEY VALUE ...]
@@ -35,7 +36,7 @@ def run(argv: list[str]) -> int:
     """Measure and print; return the exit code."""
     arguments = sort_arguments(argv, own=OWN, prefixes=PREFIXES)
     if {"--help", "-h"} & set(arguments.overrides):
-        print(HELP)
+        echo(HELP)
         return 0
     if arguments.positional is None:
         raise InputError("rnnzoo test", expected="a run folder or a model folder", got="none")
@@ -79,11 +80,11 @@ def run(argv: list[str]) -> int:
     if not trainer.is_global_zero:
         return 0
     description = data.describe()
-    print(f"data: {description.source} ({sizes[split]:,} in {split})")
+    echo(f"data: {description.source} ({sizes[split]:,} in {split})")
     for note in description.notes:
         if re.search(rf"\b{split}\b", note):  # others are of training data
-            print(f"note: {note}")
-    print(format_table(found))
+            echo(f"note: {note}")
+    echo(format_table(found))
     if output is not None:
         metrics = metric_entries(found.values, found.definitions, {})
         write_atomically(output, json.dumps({"metrics": metrics}, indent=2, ensure_ascii=False) + "\n")

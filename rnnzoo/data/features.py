@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from rnnzoo.files import atomic_file
+from rnnzoo.terminal import echo
 
 
 class TooLargeError(ValueError):
@@ -65,7 +66,7 @@ def compute_features(
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     done, shape = 0, None
-    print(f"encoding {count:,} {what} once; the features are kept in {path.parent}", file=sys.stderr, flush=True)
+    echo(f"encoding {count:,} {what} once; the features are kept in {path.parent}", file=sys.stderr)
     try:
         with atomic_file(path) as file:
             for images in batches:

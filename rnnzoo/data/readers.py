@@ -10,6 +10,7 @@ import sys
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import starmap
 from pathlib import Path
 from typing import IO, Any
 
@@ -60,16 +61,21 @@ def decode_lines(lines: Iterable[bytes], where: str, encoding: str = "utf-8") ->
         InputError: for bytes that are not text in `encoding`, with the line.
     """
     for number, line in enumerate(lines, start=1):
-        try:
-            text = line.decode(encoding)
-        except UnicodeDecodeError as error:
-            raise InputError(
-                f"{where}, line {number}",
-                expected=f"{codecs.lookup(encoding).name} text",
-                got=f"byte 0x{line[error.start]:02x} at place {error.start + 1}",
-                fix="save the file as UTF-8",
-            ) from error
-        yield number, (text.removeprefix(BYTE_ORDER_MARK) if number == 1 else text).rstrip("\r\n")
+        yield number, decode_line(line, number, where, encoding)
+
+
+def decode_line(line: bytes, number: int, where: str, encoding: str = "utf-8") -> str:
+    """Return a line as text, see `decode_lines`."""
+    try:
+        text = line.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{where}, line {number}",
+            expected=f"{codecs.lookup(encoding).name} text",
+            got=f"byte 0x{line[error.start]:02x} at place {error.start + 1}",
+            fix="save the file as UTF-8",
+        ) from error
+    return (text.removeprefix(BYTE_ORDER_MARK) if number == 1 else text).rstrip("\r\n")
 
 
 def read_rows(
@@ -100,18 +106,32 @@ def read_fields(lines: Iterable[tuple[int, str]], where: str, delimiter: str) ->
     Raises:
         InputError: for quotation marks that do not fit together.
     """
+    for number, fields in try_fields(lines, where, delimiter):
+        if isinstance(fields, InputError):
+            raise fields
+        yield number, fields
+
+
+def try_fields(
+    lines: Iterable[tuple[int, str]], where: str, delimiter: str
+) -> Iterator[tuple[int, list[str] | InputError]]:
+    """Yield rows as `read_fields` does, and an error in the place of a line that cannot be read, if others can."""
     csv.field_size_limit(sys.maxsize)  # a text may be long
     # Tab-separated files of corpora hold bare quotation marks.
     quoted: dict[str, Any] = {"strict": True} if delimiter == "," else {"quoting": csv.QUOTE_NONE}
     number = 0
 
-    def text() -> Iterator[str]:
+    def text(line_number: int, line: str) -> str:
         nonlocal number
-        for number, line in lines:  # noqa: B007
-            yield line + "\n"
+        number = line_number
+        return line + "\n"
 
+    rows = csv.reader(starmap(text, lines), delimiter=delimiter, **quoted)  # a generator could not go on after an error
     try:
-        for fields in csv.reader(text(), delimiter=delimiter, **quoted):
+        while True:
+            fields = next_row(rows)
+            if fields is None:
+                return
             if fields:
                 yield number, fields
     except csv.Error as error:
@@ -123,17 +143,47 @@ def read_fields(lines: Iterable[tuple[int, str]], where: str, delimiter: str) ->
         ) from error
 
 
+def next_row(rows: Iterator[list[str]]) -> list[str] | InputError | None:
+    """Return the next row, the error of a line of it, or None at the end."""
+    try:
+        return next(rows, None)
+    except InputError as error:
+        return error
+
+
 def read_delimited(
     lines: Iterable[tuple[int, str]], where: str, names: Sequence[str] | None, delimiter: str = ","
 ) -> Iterator[tuple[str, Row]]:
     """Yield the rows of a table; if the first row has one field more than the header, row names lead all rows.
 
     With `names`, a first row that holds just these is a header and no sample.
+
+    Raises:
+        InputError: for the first row that is not one of the table.
+    """
+    for position, row in try_delimited(lines, where, names, delimiter):
+        if isinstance(row, InputError):
+            raise row
+        yield position, row
+
+
+def try_delimited(
+    lines: Iterable[tuple[int, str]], where: str, names: Sequence[str] | None, delimiter: str = ","
+) -> Iterator[tuple[str, Row | InputError]]:
+    """Yield the rows of a table as `read_delimited` does, and an error in the place of each that is not one of it.
+
+    Raises:
+        InputError: for what makes all rows after it unreadable.
     """
     header = list(names) if names is not None else None
     named: bool | None = None  # whether rows begin with a name that the header lacks, as R writes them
-    for number, fields in read_fields(lines, where, delimiter):
+    for number, fields in try_fields(lines, where, delimiter):
         place = f"{where}, line {number}"
+        if isinstance(fields, InputError):
+            if header is None:
+                raise fields
+            yield place, fields
+            continue
         if header is None:
             header = [field.strip() for field in fields]
             for name, count in Counter(header).items():
@@ -147,7 +197,9 @@ def read_delimited(
         if named is None:  # a comma at the end of each row is no name
             named = names is None and len(fields) == len(header) + 1 and fields[-1] != ""
         if len(fields) != len(header) + named:
-            raise InputError(place, expected=f"{len(header)} fields: {', '.join(header)}", got=f"{len(fields)}")
+            expected = f"{len(header)} fields: {', '.join(header)}"
+            yield place, InputError(place, expected=expected, got=f"{len(fields)}")
+            continue
         yield place, dict(zip(header, fields[named:], strict=True))
 
 

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from itertools import starmap
 from typing import Any
 
 from rnnzoo.data.conll import read_conll, read_conllu, split_words
 from rnnzoo.data.headers import looks_like_sample
 from rnnzoo.data.images import image_sample
 from rnnzoo.data.numbers import sequence_id
-from rnnzoo.data.readers import Reader, Row, decode_lines, read_delimited, read_jsonl, read_tsv
+from rnnzoo.data.readers import (
+    Reader,
+    Row,
+    decode_line,
+    decode_lines,
+    read_delimited,
+    read_jsonl,
+    read_tsv,
+    try_delimited,
+)
 from rnnzoo.errors import InputError, did_you_mean, unknown_name
 
 READERS: dict[str, Reader] = {"jsonl": read_jsonl, "csv": read_delimited, "tsv": read_tsv}
+DELIMITERS = {"csv": ",", "tsv": "\t"}
 WORD_READERS: dict[str, Reader] = {"conll": read_conll, "conllu": read_conllu}  # for a tagger
 DEFAULT_COLUMNS = {
     "text_classification": "text",
@@ -34,7 +45,8 @@ def read_samples(
     column: str | None = None,
     features: Sequence[str] | None = None,
     where: str,
-) -> Iterator[Row]:
+    skip_bad: bool = False,
+) -> Iterator[Row | InputError]:
     """Yield raw samples for a processor of `kind`; but for a table of frames, only the current sample is in memory.
 
     - Text: a line is a sample; a tagger's words are split at ASCII blanks, the numbers of a vector at blanks or
@@ -55,21 +67,91 @@ def read_samples(
         column: the key or column; the processor's own name for it if left out.
         features: names of the inputs, for numbers.
         where: what the stream is called in messages.
+        skip_bad: yield an error in the place of a sample that cannot be read, where the next one still can: lines of
+            text and JSONL, rows of CSV and TSV. A sequence of which a line or row cannot be read is a bad sample.
 
     Raises:
         InputError: for an unknown format, or what does not fit it, with the line.
     """
     if format not in formats_of(kind):
         raise unknown_name("--format", format, formats_of(kind))
-    if format == "text":
-        numbered = ((f"{where}, line {number}", line) for number, line in decode_lines(lines, where))
-        if kind == "frames":
-            yield from frames_of_text(numbered)
+    source = Source(lines)
+    numbered = decode_lines(source, where)
+    if skip_bad:  # after an error this can go on, which a generator cannot
+        numbered = starmap(lambda number, line: (number, decode_line(line, number, where)), enumerate(source, start=1))
+
+    def read() -> Iterator[Row | InputError]:
+        if format == "text":
+            named = ((f"{where}, line {number}", line) for number, line in numbered)
+            if kind == "frames":
+                yield from frames_of_text(named)
+            else:
+                yield from (from_text(line, kind, place) for place, line in named)
+        elif skip_bad and format in DELIMITERS:
+            rows = source.checked(try_delimited(numbered, where, None, DELIMITERS[format]))
+            yield from samples_of_rows(rows, kind=kind, column=column, features=features, table=True, skip_bad=True)
         else:
-            yield from (from_text(line, kind, place) for place, line in numbered)
+            rows = (READERS | WORD_READERS)[format](numbered, where, None)
+            yield from samples_of_rows(rows, kind=kind, column=column, features=features, table=format != "jsonl")
+
+    if not skip_bad or format not in ("text", "jsonl"):
+        yield from read()
         return
-    rows = (READERS | WORD_READERS)[format](decode_lines(lines, where), where, None)
-    yield from samples_of_rows(rows, kind=kind, column=column, features=features, table=format != "jsonl")
+    while not (yield from until_refused(read(), source)):
+        if format == "text" and kind == "frames":  # the rest of the sequence, which ends with an empty line
+            while next_line(numbered, source).strip():
+                pass
+
+
+def until_refused(samples: Iterator[Row | InputError], source: Source) -> Generator[Row | InputError, None, bool]:
+    """Yield samples, and an error in the place of the first that is refused; return whether all were yielded."""
+    try:
+        yield from samples
+    except InputError as error:
+        if source.failed:
+            raise
+        yield error
+        return False
+    return True
+
+
+def next_line(lines: Iterator[tuple[int, str]], source: Source) -> str:
+    """Return the next line, whatever is wrong with it; an empty one at the end."""
+    try:
+        return next(lines, (0, ""))[1]
+    except InputError:
+        if source.failed:
+            raise
+        return "?"
+
+
+class Source:
+    """The lines of a stream; whether the stream itself has failed, after which there are no more."""
+
+    def __init__(self, lines: Iterable[bytes]) -> None:
+        self._lines = iter(lines)
+        self.failed = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            return next(self._lines)
+        except InputError:
+            self.failed = True
+            raise
+
+    def checked(self, rows: Iterable[tuple[str, Row | InputError]]) -> Iterator[tuple[str, Row | InputError]]:
+        """Yield rows that are read from the stream.
+
+        Raises:
+            InputError: if the stream has failed.
+        """
+        for where, row in rows:
+            if isinstance(row, InputError) and self.failed:
+                raise row
+            yield where, row
 
 
 def formats_of(kind: str) -> list[str]:
@@ -78,13 +160,14 @@ def formats_of(kind: str) -> list[str]:
 
 
 def samples_of_rows(
-    rows: Iterable[tuple[str, Row]],
+    rows: Iterable[tuple[str, Row | InputError]],
     *,
     kind: str,
     column: str | None = None,
     features: Sequence[str] | None = None,
     table: bool = False,
-) -> Iterator[Row]:
+    skip_bad: bool = False,
+) -> Iterator[Row | InputError]:
     """Yield raw samples from rows, each with its position for messages; see `read_samples`.
 
     Args:
@@ -93,6 +176,7 @@ def samples_of_rows(
         column: the key or column; the processor's own name for it if left out.
         features: names of the inputs, for numbers.
         table: for numbers, the features are columns; else one key holds a vector, or the frames of a sequence.
+        skip_bad: yield an error in the place of a row that is one, or whose inputs are no numbers.
 
     Raises:
         InputError: for a row without the column.
@@ -101,9 +185,12 @@ def samples_of_rows(
     if table and kind in ("frames", "vectors"):
         if kind == "vectors" and column is not None:
             raise InputError("--column", expected="none for vectors in a table", got=column, fix="leave it out")
-        yield from from_table(rows, kind, list(features or ()), column)
+        yield from from_table(rows, kind, list(features or ()), column, skip_bad=skip_bad)
         return
     for place, row in rows:
+        if isinstance(row, InputError):
+            yield row
+            continue
         other = {"tagging": "text", "captions": "regions"}.get(kind)
         key = other if other is not None and column is None and name not in row and other in row else name
         if key not in row:
@@ -168,17 +255,44 @@ def from_value(value: Any, kind: str) -> Row:
     return image_sample(value, "") if kind == "captions" else {DEFAULT_COLUMNS[kind]: value}
 
 
-def from_table(rows: Iterable[tuple[str, Row]], kind: str, features: list[str], sequence: str | None) -> Iterator[Row]:
+def from_table(
+    rows: Iterable[tuple[str, Row | InputError]],
+    kind: str,
+    features: list[str],
+    sequence: str | None,
+    *,
+    skip_bad: bool = False,
+) -> Iterator[Row | InputError]:
     """Yield the rows of a table of numbers as vectors, or as sequences of frames in the order in which they begin."""
     sequences: dict[str | None, array[float]] = {}
+    bad: dict[str | None, InputError] = {}
     for where, row in rows:
+        if isinstance(row, InputError):
+            if kind != "vectors":  # nobody knows to which sequence it belongs
+                raise row
+            yield row
+            continue
         name = None if sequence is None else sequence_id(row, sequence, where)
-        numbers = [number_in(row, feature, features, where) for feature in features]
+        try:
+            numbers = [number_in(row, feature, features, where) for feature in features]
+        except InputError as error:
+            missing = any(feature not in row for feature in features)  # in all rows
+            if missing or not skip_bad:
+                raise
+            if kind == "vectors":
+                yield error
+            else:
+                sequences.setdefault(name, array("d"))
+                bad.setdefault(name, error)
+            continue
         if kind == "vectors":
             yield {"vector": numbers, "name": where}
         else:
             sequences.setdefault(name, array("d")).extend(numbers)
     for name, values in sequences.items():
+        if name in bad:
+            yield bad[name]
+            continue
         frames = [values[start : start + len(features)].tolist() for start in range(0, len(values), len(features))]
         title = {"name": "table"} if name is None else {"name": f"sequence {name}", "sequence": name}
         yield {"frames": frames, **title}

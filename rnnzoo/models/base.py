@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ from rnnzoo.backends.settings import compile_on_first_use
 from rnnzoo.batches import Batch
 from rnnzoo.errors import InputError, need_list, unknown_name
 from rnnzoo.metrics.base import ZooMetric
+from rnnzoo.models.answering import Sample, answer_stream
 from rnnzoo.models.evaluating import evaluated
 from rnnzoo.models.losses import Objective, RegularisedObjective
 from rnnzoo.models.options import as_plain
@@ -36,7 +37,6 @@ from rnnzoo.models.schedules import (
     learning_rates,
 )
 from rnnzoo.processors.base import Processor, load_processor
-from rnnzoo.schema import is_finite
 from rnnzoo.text.vocabulary import Vocabulary
 
 ProcessorT = TypeVar("ProcessorT", bound=Processor)
@@ -191,35 +191,34 @@ class ZooModel(LightningModule, ABC):
         return self.metrics[split]  # type: ignore[return-value]
 
     @evaluated()
-    def answer(self, samples: Iterable[Mapping[str, Any]], *, batch_size: int = 32) -> Iterator[dict[str, Any]]:
+    def answer(
+        self, samples: Iterable[Sample], *, batch_size: int = 32, skip_bad: bool = False
+    ) -> Iterator[dict[str, Any]]:
         """Answer raw samples in their order, one batch at a time; nothing else of a long stream is held.
 
         Args:
             samples: what the processor takes, such as ``{"text": "..."}``.
             batch_size: samples that are computed together.
+            skip_bad: answer what is refused with ``{"error": message}``; else the samples before it are answered, and
+                the error is raised.
 
         Raises:
             InputError: if a sample is not what the processor takes, or an answer holds NaN or an infinity.
         """
-        listed = iter(need_list("samples to answer", samples, "a list of samples"))
-        answered = 0
-        while chunk := list(islice(listed, batch_size)):
-            for index, answer in enumerate(self._answer_batch(self._batch_of(chunk, first=answered))):
-                if not is_finite(answer):
-                    where = str(chunk[index].get("name", f"sample {answered + index}"))
-                    fix = "weights or input are too large"
-                    raise InputError(where, expected="an answer of finite numbers", got=str(answer)[:80], fix=fix)
-                yield answer
-            answered += len(chunk)
+        listed = need_list("samples to answer", samples, "a list of samples")
+        yield from answer_stream(self, listed, batch_size=batch_size, skip_bad=skip_bad)
 
-    def _answer_batch(self, batch: Any) -> list[dict[str, Any]]:
-        """Return the answers for a batch."""
+    def answer_batch(self, batch: Any) -> list[dict[str, Any]]:
+        """Return the answers for a batch of raw samples."""
         return self.answers(self(batch), batch)
 
-    def _batch_of(self, samples: Sequence[Mapping[str, Any]], *, first: int = 0) -> Any:
-        """Return raw samples as a batch on the device of the model, with ids that count from `first`."""
-        rows = [{**self.processor.encode(sample), "id": place} for place, sample in enumerate(samples, first)]
-        return self.transfer_batch_to_device(self.processor.collate(rows), self.device, 0)
+    def to_batch(self, rows: Sequence[dict[str, Any]]) -> Any:
+        """Return encoded samples as a batch on the device of the model."""
+        return self.transfer_batch_to_device(self.processor.collate(list(rows)), self.device, 0)
+
+    def _batch_of(self, samples: Sequence[Mapping[str, Any]]) -> Any:
+        """Return raw samples as a batch on the device of the model."""
+        return self.to_batch([{**self.processor.encode(sample), "id": index} for index, sample in enumerate(samples)])
 
     # Training a part of it
 

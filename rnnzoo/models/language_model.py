@@ -194,7 +194,7 @@ class LanguageModel(StreamModel):
         logs = self.head.log_likelihoods(outputs.hidden, batch.targets)  # [B, T]
         return describe(logs.double().sum(1), batch)
 
-    def _answer_batch(self, batch: StreamBatch) -> list[dict[str, Any]]:
+    def answer_batch(self, batch: StreamBatch) -> list[dict[str, Any]]:
         """Measure a batch of raw texts, however long; see `answers`."""
         return describe(self._log_probabilities(batch), batch)
 

@@ -283,6 +283,8 @@ def read_bytes(value: Any, where: str) -> tuple[bytes, str]:
         raise InputError(str(value), expected="an image", got="nothing", fix="check the path") from error
     except OSError as error:
         raise InputError(str(value), expected="a file that can be read", got=error.strerror or str(error)) from error
+    except ValueError as error:  # a null character, or half of one
+        raise InputError(where, expected="the path of an image", got=ascii(value)[:80]) from error
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
         raise InputError(where, expected="a file that can be read", got=str(error)) from error
 

@@ -413,11 +413,11 @@ def test_a_damaged_model_folder_is_refused(run_folder, tmp_path, capsys, name, d
     assert name in error
 
 
-def test_broken_input_leaves_no_output_file(run_folder, tmp_path, capsys):
-    (tmp_path / "in.jsonl").write_bytes(b'{"tokens": ["w01"]}\n{"tokens": ["\xff"]}\n')
+def test_broken_input_before_any_answer_leaves_no_output_file(run_folder, tmp_path, capsys):
+    (tmp_path / "in.jsonl").write_bytes(b'{"tokens": ["\xff"]}\n{"tokens": ["w01"]}\n')
     output = tmp_path / "out.jsonl"
     assert main(["predict", str(run_folder), "--input", str(tmp_path / "in.jsonl"), "--output", str(output)]) == 2
-    assert "line 2" in capsys.readouterr().err
+    assert "line 1" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 
 
