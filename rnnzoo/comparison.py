@@ -274,7 +274,7 @@ def sentence(summaries: Sequence[Summary], metric: str) -> str:
 def read_curves(path: Path) -> dict[str, list[tuple[float, float]]]:
     """Return name → points (epoch, value) of the ``metrics.csv`` of a run; epochs count from 1, when they are over.
 
-    Nothing if there is no such file.
+    Nothing if there is no such file. The evaluation after the last epoch, of the best checkpoint, is left out.
     """
     if not path.is_file():
         return {}
@@ -284,4 +284,5 @@ def read_curves(path: Path) -> dict[str, list[tuple[float, float]]]:
             for name, text in row.items():
                 if text and row.get("epoch") and name not in ("epoch", "step"):
                     found.setdefault(name, []).append((float(row["epoch"]) + 1, float(text)))
-    return found
+    last = max((epoch for epoch, _ in found.get("train/loss", [])), default=float("inf"))
+    return {name: [point for point in points if point[0] <= last] for name, points in found.items()}

@@ -200,7 +200,7 @@ def comparison(summaries: Sequence[Any], metric: str, target: Path, key: str | N
     split = drawn_split(summaries)
     panels = {
         f"{split} {metric}": [summary.metrics.get(split) for summary in summaries],
-        "seconds of training": [summary.seconds for summary in summaries],
+        "seconds of a run": [summary.seconds for summary in summaries],
         "peak memory, MiB": [summary.memory for summary in summaries],
         "largest gradient norm": [summary.gradient_norm for summary in summaries],
     }
@@ -218,6 +218,8 @@ def comparison(summaries: Sequence[Any], metric: str, target: Path, key: str | N
         axes.grid(alpha=0.3)
         if min(means) > 0 and max(means) > 20 * min(means):
             axes.set_yscale("log")
+        elif index > 0:  # what a variant costs: small differences must look small
+            axes.set_ylim(0, 1.15 * max(mean + deviation for _, mean, deviation in points) or 1.0)
     save(figure, target)
 
 
@@ -266,7 +268,7 @@ def compared_curves(
         "training loss": "train/loss",
         "validation loss": "val/loss",
         f"validation {metric}": f"val/{metric}",
-        "largest gradient norm of an epoch, before clipping": "train/largest_gradient_norm",
+        "largest gradient norm, before clipping": "train/largest_gradient_norm",
     }
     panels = {title: name for title, name in panels.items() if any(name in curve for curve in curves.values())}
     if metric == "loss":

@@ -37,7 +37,8 @@ def draw_curves(measured: Sequence[Row], target: Path) -> None:
                 axes.legend(fontsize=7, loc="lower left")
     figure.suptitle(
         "How far the gradient reaches back: ‖∂L/∂s‖ k steps before the loss\n"
-        "line: median over the sequences of one batch; band: 10th to 90th percentile; dashed: after clipping by norm",
+        "line: median over the sequences of one batch; band: 10th to 90th percentile\n"
+        "dashed: after clipping by norm, where anything is clipped",
         fontsize=9,
     )
     save(figure, target)

@@ -117,8 +117,9 @@ def conclusions(measured: Measured) -> list[str]:
     """Return a sentence on each layer: what is left of the gradient at the largest lag."""
     sentences = []
     for layer, curve in measured.flow.curves.items():
-        if curve.per_step is not None and len(curve.median) > 1:
-            left, steps = curve.per_step ** (len(curve.median) - 1), len(curve.median) - 1
+        if curve.per_step is not None:
+            steps = max(lag for lag, value in enumerate(curve.median) if value > 0)
+            left = curve.per_step**steps
             verb = "shrinks" if left < SHRUNK else "grows" if left > 1 / SHRUNK else "keeps its size"
             sentences.append(
                 f"{measured.cell} {measured.when}, {layer}: over {steps} steps back the gradient {verb} "

@@ -63,12 +63,14 @@ class SyntheticTask(ABC):
         if seed < 0:
             raise InputError("data.seed", expected="at least 0", got=str(seed))
         self.seed = seed
+        if not isinstance(sizes, Mapping | None):
+            raise InputError("sizes of a synthetic task", expected="split: size", got=repr(sizes))
         self.sizes = {**self.default_sizes, **(sizes or {})}
         for split, size in self.sizes.items():
             if split not in SPLITS:
                 raise unknown_name("split of a synthetic task", split, SPLITS)
-            if size < 1:
-                raise InputError(f"size of split {split}", expected="at least 1", got=str(size))
+            if not isinstance(size, int) or size < 1:
+                raise InputError(f"size of split {split}", expected="a whole number of at least 1", got=repr(size))
 
     def sample(self, split: str) -> list[Sample]:
         """Return the samples of a split, always the same.

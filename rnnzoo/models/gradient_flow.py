@@ -37,7 +37,8 @@ class LagCurve:
         high: the ninetieth.
         rows: how many rows are long enough.
         per_step: the factor by which a step back changes the norm, on the geometric average from the median at lag 1
-            to that at the last lag, both of the rows that reach so far; None where nothing reaches lag 2.
+            to that at the last lag at which it is not 0, both of the rows that reach so far; None where nothing
+            reaches lag 2.
     """
 
     median: list[float]
@@ -195,10 +196,11 @@ def summarise_lags(norms: Tensor) -> LagCurve:
     reach = int((rows >= max(1.0, REACHED * float(rows[:1].sum()))).sum())
     low, median, high = (norms[:reach].nanquantile(share, dim=1).tolist() for share in (0.1, 0.5, 0.9))
     per_step = None
-    if reach > 1:
-        both = norms[:, ~norms[reach - 1].isnan()]  # [K, B]
-        first, far = both[0].quantile(0.5), both[reach - 1].quantile(0.5)
-        per_step = float((far / first) ** (1 / (reach - 1))) if first > 0 else None
+    last = max((lag for lag, value in enumerate(median) if value > 0), default=0)  # numbers below 1e-45 are 0
+    if last > 0:
+        both = norms[:, ~norms[last].isnan()]  # [K, B]
+        first, far = both[0].quantile(0.5), both[last].quantile(0.5)
+        per_step = float((far / first) ** (1 / last)) if first > 0 else None
     return LagCurve(median, low, high, rows[:reach].tolist(), per_step)
 
 

@@ -296,8 +296,8 @@ def test_the_conclusion_names_the_best_and_the_fastest():
 
 def test_curves_are_read_from_the_metrics_of_a_run(tmp_path):
     path = tmp_path / "metrics.csv"
-    path.write_text("epoch,step,train/loss,val/loss\n0,9,,2.5\n0,9,3.0,\n1,19,,2.0\n")
-    assert read_curves(path) == {"val/loss": [(1.0, 2.5), (2.0, 2.0)], "train/loss": [(1.0, 3.0)]}
+    path.write_text("epoch,step,train/loss,val/loss\n0,9,,2.5\n0,9,3.0,\n1,19,,2.0\n1,19,2.5,\n2,19,,2.0\n")
+    assert read_curves(path) == {"val/loss": [(1.0, 2.5), (2.0, 2.0)], "train/loss": [(1.0, 3.0), (2.0, 2.5)]}
     assert read_curves(tmp_path / "none.csv") == {}
     curves = {"a": read_curves(path), "b": {}}
     assert plots.compared_curves(curves, "loss", tmp_path / "curves.png")

@@ -245,6 +245,12 @@ def test_adding_takes_lengths_and_any_task_sizes():
             Adding(lengths=lengths)
 
 
+@pytest.mark.parametrize("sizes", [7, [3], {"train": "9"}, {"train": 2.5}, {"train": None}, {"train": 0}])
+def test_sizes_that_are_none_are_refused(sizes):
+    with pytest.raises(InputError, match=r"sizes of a synthetic task|size of split train"):
+        Adding(sizes=sizes)
+
+
 def test_options_of_a_task_reach_it_and_unknown_ones_are_refused():
     data = FrameData(synthetic="adding", synthetic_options={"lengths": [30, 30], "sizes": {"train": 9}})
     assert data.describe().split_sizes["train"] == 9

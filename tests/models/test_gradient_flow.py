@@ -63,6 +63,12 @@ def test_the_factor_of_two_rows_is_between_theirs():
     assert curve.per_step == pytest.approx((2.125 / 2.5) ** 0.5)
 
 
+def test_the_factor_ends_where_the_gradient_is_too_small_for_its_type():
+    norms = torch.tensor([[1.0, 1.0], [0.1, 0.1], [0.01, 0.01], [0.0, 0.0]], dtype=torch.float64)
+    assert summarise_lags(norms).per_step == pytest.approx(0.1)
+    assert summarise_lags(0 * norms).per_step is None
+
+
 def test_an_identity_network_of_rectified_units_keeps_them():
     model, batch = classifier("rnn_relu")
     set_weights(model.recurrent.cells[0], torch.eye(8), bias=0.1)  # all units active
