@@ -44,25 +44,25 @@ class WordCharacters(NamedTuple):
 
     ids: Tensor  # [N] int64, the characters of all D different words, one word after the other, shorter ones first
     lengths: Tensor  # [D] int64, characters of each different word, rising from 0
-    places: Tensor  # [B, T] int64, which of the D different words is at each place; 0 on padding
+    indices: Tensor  # [B, T] int64, the number of each word among the D different ones; 0 on padding
 
     @classmethod
     def of(cls, rows: Sequence[Sequence[Sequence[int]]]) -> WordCharacters:
         """Make one of B rows of words, each a list of the ids of its characters.
 
         >>> WordCharacters.of([[[5, 6], [7]], [[7]]])
-        WordCharacters(ids=tensor([7, 5, 6]), lengths=tensor([0, 1, 2]), places=tensor([[2, 1],
+        WordCharacters(ids=tensor([7, 5, 6]), lengths=tensor([0, 1, 2]), indices=tensor([[2, 1],
                 [1, 0]]))
         """
         tuples = [[tuple(word) for word in row] for row in rows]
         different = sorted(dict.fromkeys([(), *chain.from_iterable(tuples)]), key=len)
         numbers = {word: number for number, word in enumerate(different)}
         longest = max(map(len, tuples), default=0)
-        places = [[*(numbers[word] for word in row), *[0] * (longest - len(row))] for row in tuples]
+        indices = [[*(numbers[word] for word in row), *[0] * (longest - len(row))] for row in tuples]
         return cls(
             ids=torch.tensor(list(chain.from_iterable(different)), dtype=torch.int64),
             lengths=torch.tensor([len(word) for word in different], dtype=torch.int64),
-            places=torch.tensor(places, dtype=torch.int64).reshape(len(tuples), longest),
+            indices=torch.tensor(indices, dtype=torch.int64).reshape(len(tuples), longest),
         )
 
 

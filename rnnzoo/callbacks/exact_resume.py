@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from torch import Tensor
 
 from rnnzoo.errors import InputError
-from rnnzoo.models.base import gathered
+from rnnzoo.models.training import gathered
 
 BATCHES_BETWEEN_LOOKS = 20  # at the clock: all processes have to agree
 

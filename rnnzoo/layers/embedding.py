@@ -139,11 +139,11 @@ class CharacterEmbedding(nn.Module):
         encoded = [self.table.weight.new_zeros(bisect_right(lengths, 0), self.output_size)]
         for first, last in like_lengths(lengths):
             own = characters.lengths[first:last]  # [n]
-            places = torch.arange(lengths[last - 1], device=own.device)  # [W]
-            words = characters.ids[(starts[first:last].unsqueeze(1) + places).clamp(max=len(characters.ids) - 1)]
-            words = words.masked_fill(places >= own.unsqueeze(1), PADDING)  # [n, W]
+            steps = torch.arange(lengths[last - 1], device=own.device)  # [W]
+            words = characters.ids[(starts[first:last].unsqueeze(1) + steps).clamp(max=len(characters.ids) - 1)]
+            words = words.masked_fill(steps >= own.unsqueeze(1), PADDING)  # [n, W]
             encoded.append(self._encode(words, own).to(encoded[0].dtype))
-        return F.embedding(characters.places, torch.cat(encoded))
+        return F.embedding(characters.indices, torch.cat(encoded))
 
     def _encode(self, words: Tensor, lengths: Tensor) -> Tensor:
         """Encode different words [N, W] of `lengths` [N], all above 0 → [N, O]."""

@@ -12,7 +12,8 @@ from torch.optim import Optimizer
 from rnnzoo.batches import Batch, StreamBatch
 from rnnzoo.layers import Recurrent
 from rnnzoo.layers.lanes import carry, restore, resume
-from rnnzoo.models.base import ZooModel, gathered
+from rnnzoo.models.base import ZooModel
+from rnnzoo.models.training import gathered
 from rnnzoo.state import State, flatten
 
 CARRIED = "carried_state"  # the key in a checkpoint

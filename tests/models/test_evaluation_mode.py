@@ -11,19 +11,18 @@ from collections.abc import Iterator
 import pytest
 import torch
 from catalogue_models import MODELS as CASES
+from lightning.pytorch import LightningModule
 from small_models import ARGUMENTS, SAMPLES, batch_of, build
 
 from rnnzoo.models import MODELS
 from rnnzoo.models.evaluating import evaluated, evaluating
 
-# What works on batches and outputs in whatever mode it is called, says what a model is, or trains it.
+# What works on batches and outputs in whatever mode it is called, says what a model is, or trains it. Hooks and steps
+# that Lightning calls are no methods for people.
 PARTS_OF_TRAINING = {
     *("forward", "objective", "build_metrics", "update_metrics", "answers", "sample_losses", "best_tags", "tag_texts"),
     *("encode", "describe", "vectors", "hypotheses", "text"),
-    *("training_step", "validation_step", "test_step", "predict_step", "optimizer_step", "on_before_optimizer_step"),
-    *("on_validation_epoch_start", "on_validation_epoch_end", "on_test_epoch_start", "on_test_epoch_end"),
-    *("on_save_checkpoint", "on_load_checkpoint", "on_train_start", "configure_optimizers"),
-    *("configure_gradient_clipping", "setup", "train", "progress", "carried", "carry_on"),
+    *("train", "progress", "carried", "carry_on"),
     *("freeze_parts", "parts", "parameter_groups", "parameter_counts", "vocabularies", "plain_arguments"),
     *("definitions", "split_metrics"),
 }
@@ -56,7 +55,8 @@ def public_methods(model_class):
 
 
 def is_method(name, value):
-    return not name.startswith("_") and (inspect.isfunction(value) or isinstance(value, staticmethod))
+    hidden = name.startswith("_") or hasattr(LightningModule, name)
+    return not hidden and (inspect.isfunction(value) or isinstance(value, staticmethod))
 
 
 def dropping(name):

@@ -223,7 +223,7 @@ def test_sentences_are_padded_and_unknown_words_and_tags_marked():
     batch = batch_of(tagger(), SENTENCES)
     assert isinstance(batch, TaggingBatch)
     assert batch.words.shape == (3, 3)
-    assert batch.characters.places.shape == (3, 3)
+    assert batch.characters.indices.shape == (3, 3)
     assert batch.lengths.tolist() == [2, 1, 3]
     assert batch.words[1].tolist() == [UNKNOWN_ID, PAD_ID, PAD_ID]
     assert batch.targets.tolist() == [[2, 0, IGNORED], [UNSEEN, IGNORED, IGNORED], [2, 0, 1]]
