@@ -21,7 +21,7 @@ from rnnzoo.models.evaluating import evaluated, evaluating
 # that Lightning calls are no methods for people.
 PARTS_OF_TRAINING = {
     *("forward", "objective", "build_metrics", "update_metrics", "answers", "sample_losses", "best_tags", "tag_texts"),
-    *("encode", "describe", "vectors", "hypotheses", "text"),
+    *("encode", "describe", "vectors", "hypotheses", "text", "answer_batch", "to_batch"),
     *("train", "progress", "carried", "carry_on"),
     *("freeze_parts", "parts", "parameter_groups", "parameter_counts", "vocabularies", "plain_arguments"),
     *("definitions", "split_metrics"),
