@@ -74,6 +74,10 @@ class Interrupted:
                 got=f"one that is finished after {self.epochs} epochs, {self.steps} steps",
                 fix="give a higher --trainer.max_epochs or --trainer.max_steps",
             )
+        for name, limit, done in (("max_epochs", epochs, self.epochs), ("max_steps", steps, self.steps)):
+            if limit is not None and 0 <= limit < done:
+                expected = f"a limit of at least the {done} that are in its checkpoint"
+                raise InputError(f"{where}: trainer.{name}", expected=expected, got=str(limit))
         weights = stored["state_dict"]
         shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
         for name in sorted({*weights, *shapes}):

@@ -375,6 +375,17 @@ def test_a_run_that_was_killed_before_its_new_report_writes_it_when_resumed(run_
     assert json.loads((folder / "report.json").read_text())["training"]["epochs"] == 3
 
 
+@pytest.mark.parametrize("option", ["max_epochs", "max_steps"])
+def test_a_limit_below_what_is_done_is_refused(run_folder, tmp_path, capsys, option):
+    folder = tmp_path / "run"
+    shutil.copytree(run_folder, folder)
+    (folder / "report.json").unlink()
+    assert main(["fit", "--resume", str(folder), f"--trainer.{option}", "1"]) == 2
+    told = capsys.readouterr().err
+    assert f"--resume {folder}: trainer.{option}: expected a limit of at least the " in told
+    assert told.count("\n") == 1
+
+
 def test_an_interrupted_run_says_how_to_go_on(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "run"
 
