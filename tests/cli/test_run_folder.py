@@ -159,7 +159,7 @@ def test_other_processes_of_a_run_get_its_folder_and_no_lock(tmp_path, monkeypat
 
 
 def test_a_run_or_comparison_that_is_at_work_is_not_touched_by_another(tmp_path, holder, capsys):
-    (tmp_path / "config.yaml").write_text("# a run of x\n")
+    (tmp_path / "config.yaml").write_text("# a run of x\nmodel: {}\n")
     assert main(["fit", "--resume", str(tmp_path)]) == 2
     told = capsys.readouterr().err
     assert f"--resume {tmp_path}: expected a folder that no process works on, got one that process {holder.pid}" in told
