@@ -44,7 +44,7 @@ LIMITS: dict[str, Limit] = {
     "HEADER_BYTES": Limit(16 * MIB, "bytes", "the header of a safetensors file"),
     "PARAMETERS": Limit(2**31, "numbers", "the weights of a model that is loaded"),
     "WORKERS": Limit(64, "processes", "worker processes that a model folder asks for"),
-    "BEAM_SIZE": Limit(1000, "hypotheses", "the beam of a search"),
+    "BEAM_SIZE": Limit(10_000, "hypotheses", "the beam of a search, or its samples"),
 }
 
 

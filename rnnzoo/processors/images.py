@@ -277,6 +277,8 @@ def read_bytes(value: Any, where: str) -> tuple[bytes, str]:
         opened = open_archive(archive, os.stat(archive).st_mtime_ns, os.getpid())
         check_limit("FILE_BYTES", where, opened.getinfo(name).file_size)
         return opened.read(name), where
+    except InputError:
+        raise
     except KeyError as error:
         raise InputError(where, expected="a file of the archive", got="nothing") from error
     except FileNotFoundError as error:
