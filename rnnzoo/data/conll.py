@@ -11,6 +11,7 @@ from rnnzoo.errors import InputError
 
 Row = dict[str, Any]
 CONLLU_COLUMNS = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
+Line = tuple[int, str, list[str]]  # its number, the line, and its columns
 BLANKS = " \t"  # what separates words and columns; other blanks of Unicode do not
 METADATA = re.compile(r"# (id \S|newdoc\b|newpar\b|[\w.:-]+ = )")  # a comment, whatever the columns of the file
 
@@ -21,7 +22,7 @@ def split_words(text: str) -> list[str]:
     >>> split_words(" 10\u00a0km  away")
     ['10\xa0km', 'away']
     """
-    return re.findall(rf"[^{BLANKS}\r\n]+", text)
+    return [word for word in text.replace("\t", " ").replace("\r", " ").replace("\n", " ").split(" ") if word]
 
 
 class Layout(NamedTuple):
@@ -40,7 +41,7 @@ def read_conll(lines: Iterable[tuple[int, str]], where: str, names: Sequence[str
     columns are not those of the file, or they read ``# id ...``, ``# newdoc``, ``# newpar`` or ``# key = value``.
     """
     layout: Layout | None = None
-    waiting: list[list[tuple[int, str]]] = []  # sentences before the first line that can only be a word line
+    waiting: list[list[Line]] = []  # sentences before the first line that can only be a word line
     for sentence in conll_blocks(lines):
         waiting.append(sentence)
         layout = layout or layout_of(sentence, names, "# ")
@@ -54,13 +55,13 @@ def read_conll(lines: Iterable[tuple[int, str]], where: str, names: Sequence[str
             yield from conll_rows(block, layout, where, names)
 
 
-def conll_blocks(lines: Iterable[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
+def conll_blocks(lines: Iterable[tuple[int, str]]) -> Iterator[list[Line]]:
     """Yield the lines between blank lines and ``-DOCSTART-`` lines."""
-    block: list[tuple[int, str]] = []
+    block: list[Line] = []
     for number, line in lines:
         columns = columns_of(line)
         if columns and columns[0] != "-DOCSTART-":
-            block.append((number, line))
+            block.append((number, line, columns))
         elif block:
             yield block
             block = []
@@ -70,12 +71,12 @@ def conll_blocks(lines: Iterable[tuple[int, str]]) -> Iterator[list[tuple[int, s
 
 def columns_of(line: str) -> list[str]:
     """Return the columns of a line: between tabs if it has any inside, or else between blanks."""
-    if "\t" in line.strip(BLANKS):
+    if "\t" in line and "\t" in line.strip(BLANKS):
         return [field.strip(BLANKS) for field in line.rstrip(BLANKS).split("\t")]
     return split_words(line)
 
 
-def layout_of(block: list[tuple[int, str]], names: Sequence[str] | None, comment: str) -> Layout | None:
+def layout_of(block: list[Line], names: Sequence[str] | None, comment: str) -> Layout | None:
     """Return the layout that the first word line of a block shows, or None if all lines may be comments.
 
     Args:
@@ -83,16 +84,14 @@ def layout_of(block: list[tuple[int, str]], names: Sequence[str] | None, comment
         names: the names of the columns, if they are known.
         comment: how a line begins that may be a comment; if this is empty, lines are judged by `METADATA` alone.
     """
-    for _, line in block:
+    for _, line, columns in block:
         if METADATA.match(line) is None and not (comment and line.startswith(comment)):
-            width = len(columns_of(line))
+            width = len(columns)
             return Layout(width if names is None or width == 1 else len(names), "\t" in line.strip(BLANKS))
     return None
 
 
-def conll_rows(
-    block: list[tuple[int, str]], layout: Layout, where: str, names: Sequence[str] | None
-) -> Iterator[tuple[str, Row]]:
+def conll_rows(block: list[Line], layout: Layout, where: str, names: Sequence[str] | None) -> Iterator[tuple[str, Row]]:
     """Yield the sentence of a block as a row, or nothing if all its lines are comments.
 
     Raises:
@@ -100,8 +99,7 @@ def conll_rows(
     """
     words: list[list[str]] = []
     first = 0
-    for number, line in block:
-        fields = columns_of(line)
+    for number, line, fields in block:
         fits = len(fields) == layout.width
         if not words and line.startswith("# "):
             tabs = "\t" in line.strip(BLANKS)
