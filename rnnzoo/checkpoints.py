@@ -23,7 +23,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Lightning's way of writing checkpoints, but beside their target and then renamed.
 
     Lightning writes into the system's temporary folder and moves the file; between two file systems that is a copy, and
-    a process that is killed meanwhile leaves half a checkpoint in the place of the one before.
+    a process that is killed meanwhile leaves half a checkpoint where the one before was.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:

@@ -37,7 +37,7 @@ options, in any order:
                            they stand, and its answer, in the order in which sequences begin, names it; such a table is
                            read whole before it is answered
   --batch_size N           samples computed together (default 32)
-  --skip_bad               go on after input that cannot be read or answered, and write {"error": "..."} in the place of
+  --skip_bad               go on after input that cannot be read or answered, and write {"error": "..."} instead of
                            its answer; else what comes before it is answered, and the command ends with exit code 2
   --help                   this text
 """
@@ -134,7 +134,7 @@ def read_input(
         model: what is to answer them.
         format: the format; by the name of the file if left out.
         column: the column or key that holds the input.
-        skip_bad: yield an error in the place of what cannot be read.
+        skip_bad: yield an error instead of what cannot be read.
 
     Raises:
         InputError: for a format that is not read here.

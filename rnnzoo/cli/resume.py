@@ -21,7 +21,7 @@ TITLE = "# a run of "  # how the configuration of a run begins; the recipe follo
 
 @dataclass(frozen=True)
 class Interrupted:
-    """A run that can be gone on with.
+    """A run that can be resumed.
 
     Args:
         folder: its folder.

@@ -115,7 +115,7 @@ def read_fields(lines: Iterable[tuple[int, str]], where: str, delimiter: str) ->
 def try_fields(
     lines: Iterable[tuple[int, str]], where: str, delimiter: str
 ) -> Iterator[tuple[int, list[str] | InputError]]:
-    """Yield rows as `read_fields` does, and an error in the place of a line that cannot be read, if others can."""
+    """Yield rows as `read_fields` does, and an error instead of a line that cannot be read, if others can."""
     csv.field_size_limit(sys.maxsize)  # a text may be long
     # Tab-separated files of corpora hold bare quotation marks.
     quoted: dict[str, Any] = {"strict": True} if delimiter == "," else {"quoting": csv.QUOTE_NONE}
@@ -170,7 +170,7 @@ def read_delimited(
 def try_delimited(
     lines: Iterable[tuple[int, str]], where: str, names: Sequence[str] | None, delimiter: str = ","
 ) -> Iterator[tuple[str, Row | InputError]]:
-    """Yield the rows of a table as `read_delimited` does, and an error in the place of each that is not one of it.
+    """Yield the rows of a table as `read_delimited` does, and an error instead of each that is not one of it.
 
     Raises:
         InputError: for what makes all rows after it unreadable.

@@ -67,7 +67,7 @@ def read_samples(
         column: the key or column; the processor's own name for it if left out.
         features: names of the inputs, for numbers.
         where: what the stream is called in messages.
-        skip_bad: yield an error in the place of a sample that cannot be read, where the next one still can: lines of
+        skip_bad: yield an error instead of a sample that cannot be read, where the next one still can: lines of
             text and JSONL, rows of CSV and TSV. A sequence of which a line or row cannot be read is a bad sample.
 
     Raises:
@@ -104,7 +104,7 @@ def read_samples(
 
 
 def until_refused(samples: Iterator[Row | InputError], source: Source) -> Generator[Row | InputError, None, bool]:
-    """Yield samples, and an error in the place of the first that is refused; return whether all were yielded."""
+    """Yield samples, and an error instead of the first that is refused; return whether all were yielded."""
     try:
         yield from samples
     except InputError as error:
@@ -176,7 +176,7 @@ def samples_of_rows(
         column: the key or column; the processor's own name for it if left out.
         features: names of the inputs, for numbers.
         table: for numbers, the features are columns; else one key holds a vector, or the frames of a sequence.
-        skip_bad: yield an error in the place of a row that is one, or whose inputs are no numbers.
+        skip_bad: yield an error instead of a row that is one, or whose inputs are no numbers.
 
     Raises:
         InputError: for a row without the column.

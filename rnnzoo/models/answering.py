@@ -11,7 +11,7 @@ from rnnzoo.schema import is_finite
 if TYPE_CHECKING:
     from rnnzoo.models.base import ZooModel
 
-Sample = Mapping[str, Any] | InputError  # an error stands for a sample that could not be read
+Sample = Mapping[str, Any] | InputError  # an error where a sample could not be read
 Row = dict[str, Any] | InputError  # encoded
 
 
@@ -22,7 +22,7 @@ def answer_stream(
 
     Args:
         model: the model, in evaluation mode.
-        samples: raw samples, or errors in the place of those that could not be read.
+        samples: raw samples, or errors where they could not be read.
         batch_size: samples that are computed together.
         skip_bad: answer what is refused with ``{"error": message}`` and go on.
 
