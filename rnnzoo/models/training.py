@@ -65,6 +65,7 @@ class TrainedModel(LightningModule, ABC):
         self.results: dict[str, dict[str, float]] = {}  # split → metric → value, of the latest evaluation
         self._window_first: Tensor | None = None  # item counts of the batches since the last optimizer step
         self._window_total: Tensor | None = None
+        self._rates_of: int | None = None  # the epoch whose learning rates are logged
 
     # What a model defines
 
@@ -103,6 +104,7 @@ class TrainedModel(LightningModule, ABC):
     def on_train_start(self) -> None:
         """Check what a checkpoint restored."""
         check_resumed(self.trainer)
+        self._rates_of = None
 
     def on_fit_start(self) -> None:
         """Compile kernels for CPUs at their first use: a training that is resumed computes the same numbers then."""
@@ -124,10 +126,7 @@ class TrainedModel(LightningModule, ABC):
         mean = sums[0] / sums[1].clamp(min=1e-12)
         if not torch.isfinite(mean):
             raise self._non_finite(mean, total, batch)
-        by_step = changes_within_epochs(self.trainer)
-        self.log_dict(
-            learning_rates(self.trainer), on_step=by_step, on_epoch=not by_step, reduce_fx="max", batch_size=1
-        )
+        self._log_rates()
         self._log_losses(mean, sums, regularised=isinstance(objective, RegularisedObjective))
         first = sums[1] if self._window_first is None else self._window_first
         first = torch.where(first > 0, first, sums[1])  # a batch without items has no gradient to be scaled
@@ -255,6 +254,14 @@ class TrainedModel(LightningModule, ABC):
         for name, value in values.items():
             # The metrics are already the same on all processes: nothing is left to reduce.
             self.log(f"{split}/{name}", value, prog_bar=split == "val" and name == shown, sync_dist=False)
+
+    def _log_rates(self) -> None:
+        """Log the learning rates: of every step if they change with it, else once an epoch, for a call takes 0.4 ms."""
+        by_step = changes_within_epochs(self.trainer)
+        if by_step or self._rates_of != self.current_epoch:
+            rates = learning_rates(self.trainer)
+            self.log_dict(rates, on_step=by_step, on_epoch=not by_step, reduce_fx="max", batch_size=1)
+            self._rates_of = self.current_epoch
 
     def _log_losses(self, mean: Tensor, sums: Tensor, *, regularised: bool) -> None:
         """Log the loss of a training batch as evaluations define it, and what is minimised beside it.
