@@ -16,9 +16,12 @@ from rnnzoo.data.readers import Row
 # "__index_level_0__" in Parquet.
 ROW_NUMBERS = re.compile(r"(unnamed: 0(\.\d+)*|__index_level_\d+__)?", re.IGNORECASE)
 # Names whose whole numbers tell rows apart, even with gaps: of a table from which rows were dropped.
-IDENTIFIERS = re.compile(r"(row[ _]?)?(id|idx|index|nr|no|number|names)|row|#", re.IGNORECASE)
+IDENTIFIERS = re.compile(
+    r"(row[ _]?)?(id|idx|index|nr|no|number|names)|row|#|.*([ _-]id|(?-i:[a-z]I[dD]))", re.IGNORECASE
+)
+WHOLE_NUMBER = re.compile(r"\s*(-?[0-9]{1,18})(\.0*)?\s*")
 FEWEST = 3  # values of a column that counts; one or two may be consecutive by chance
-FIRST_CHECK = 1024  # values
+FIRST_CHECK = 16  # values
 
 
 @dataclass(frozen=True)
@@ -62,9 +65,10 @@ def row_counters(
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Return the columns that count rows, as column → reason: those told by their names, and those by their values.
 
-    The values of a column count rows if they are all different integers that are consecutive once they are sorted:
-    in each training file, in each sequence, in all training files together, or in the files of all splits together
-    (a table that was numbered before it was split). Of a column called ``id`` or ``index`` they need only be different.
+    The values of a column count rows if they are all different whole numbers that are consecutive once they are
+    sorted: in each training file, in each sequence, in all training files together, or in the files of all splits
+    together (a table that was numbered before it was split). Of a column called ``id``, ``index`` or ``PassengerId``
+    they need only be different.
 
     Args:
         sources: the rows, those for training first.
@@ -108,17 +112,19 @@ def read_integers(sources: Iterable[RowSource], columns: Sequence[str], sequence
 
 
 def as_integer(value: Any) -> int | None:
-    """Return an integer, or a text that reads as one; None for all else, 1.0 too.
+    """Return a whole number, or a text that reads as one; None for all else.
 
-    >>> as_integer("12"), as_integer("1.0"), as_integer(True), as_integer(7)
-    (12, None, None, 7)
+    pandas turns the integers of an index into floats where tables with and without it are joined.
+
+    >>> as_integer("12"), as_integer("12.0"), as_integer(7.0), as_integer("1e3"), as_integer(0.5), as_integer(True)
+    (12, 12, 7, None, None, None)
     """
     if isinstance(value, str):
-        text = value.strip()
-        if not (text.isascii() and text.removeprefix("-").isdigit() and len(text) < 19):
-            return None
-        return int(text)
-    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**62 else None
+        match = WHOLE_NUMBER.fullmatch(value)
+        return None if match is None else int(match[1])
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 2**62 or value % 1:
+        return None
+    return int(value)
 
 
 def counts_rows(groups: Mapping[Group, DistinctIntegers]) -> bool:

@@ -61,6 +61,15 @@ def test_row_numbers_are_no_inputs(tmp_path, kind, format, name):
     assert (kept.describe().inputs, kept.describe().notes) == (["x", "age", name], [])
 
 
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_row_numbers_that_became_floats(tmp_path, kind, format):
+    numbers = [float(number) for number in random.Random(2).sample(range(ROWS), ROWS)]
+    for split in ("train", "validation", "test"):
+        write(tmp_path, format, split, table("anything", KINDS[kind], numbers))
+    assert read(kind, format, tmp_path).describe().inputs == ["x", "age"]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_table_that_was_numbered_before_it_was_split(tmp_path, kind):
     numbers = random.Random(3).sample(range(1000, 1000 + 3 * ROWS), 3 * ROWS)
@@ -69,7 +78,13 @@ def test_a_table_that_was_numbered_before_it_was_split(tmp_path, kind):
     assert kind(path=str(tmp_path)).describe().inputs == ["x", "age"]
 
 
-@pytest.mark.parametrize(("name", "expected"), [("ID", []), ("row_id", []), ("Index", []), ("dose", ["dose"])])
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        *((name, []) for name in ("ID", "row_id", "Index", "PassengerId", "sampleID", "patient_id", "Trial ID")),
+        *((name, [name]) for name in ("dose", "acid", "GRID", "idle")),
+    ],
+)
 def test_identifiers_with_gaps_are_known_by_their_names(tmp_path, name, expected):
     write(tmp_path, "csv", "train", table(name, "label", [3 * number for number in range(40)]))
     assert VectorData(path=str(tmp_path)).describe().inputs == [*expected, "x", "age"]
@@ -85,9 +100,9 @@ def test_frames_are_counted_over_the_file_or_in_each_sequence(folder, numbers):
 
 
 def test_numbers_that_are_no_counters_stay(folder):
-    """Floats, repeated integers, gaps, and a sequence that counts in one file only."""
-    first = "".join(f"{n}.0,{n // 2},{2 * n},{n},a\n" for n in range(9))
-    second = "".join(f"{n}.0,{n // 2},{2 * n},5,b\n" for n in range(9))
+    """Fractions, repeated integers, gaps, and a sequence that counts in one file only."""
+    first = "".join(f"{n}.5,{n // 2},{2 * n},{n},a\n" for n in range(9))
+    second = "".join(f"{n}.5,{n // 2},{2 * n},5,b\n" for n in range(9))
     header = "real,half,even,partly,labels\n"
     path = folder({"one.csv": header + first, "two.csv": header + second, "three.csv": header + second})
     data = FrameData(path=path)
