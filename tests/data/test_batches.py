@@ -31,7 +31,8 @@ def test_windows_cover_every_frame_with_its_label(size):
 
 def test_windows_of_training_cover_all_sequences_and_evaluation_reads_them_whole(folder):
     files = {"a.csv": sequence(11), "b.csv": sequence(3, 50), "c.csv": sequence(9, 80), "d.csv": sequence(9, 90)}
-    data = FrameData(path=folder(files), test="c.csv", validation="d.csv", window_size=4, window_stride=2, batch_size=3)
+    named = {"features": ["x", "y"], "test": "c.csv", "validation": "d.csv"}  # x counts frames, and is an input here
+    data = FrameData(path=folder(files), window_size=4, window_stride=2, batch_size=3, **named)
     mean, deviation = data.processor.inputs_scale.mean[0], data.processor.inputs_scale.deviation[0]
     covered = {}
     for batch in batches(data, "train"):

@@ -50,7 +50,8 @@ def test_words_characters_and_tags_come_from_the_training_split_alone(folder):
 
 def test_normalisation_comes_from_the_training_part_alone(folder):
     files = {"a.csv": sequence(11), "b.csv": sequence(6, 50), "c.csv": sequence(7, 1000), "d.csv": sequence(5, -9999)}
-    data = FrameData(path=folder(files), test="c.csv", validation="d.csv", window_size=4)
+    named = {"features": ["x", "y"], "test": "c.csv", "validation": "d.csv"}  # x counts frames, and is an input here
+    data = FrameData(path=folder(files), window_size=4, **named)
     training = np.concatenate([np.arange(11.0), np.arange(50.0, 56.0)])
     scale = data.processor.inputs_scale
     assert np.allclose(scale.mean, [training.mean(), 5])
