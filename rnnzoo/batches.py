@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -125,6 +125,7 @@ class CaptionBatch(NamedTuple):
     caption_rows: Tensor | None  # [C] int64, the row of the image that each caption belongs to
     lengths: Tensor  # [C] int64 caption tokens with the end; ones [B] where there are no captions
     references: tuple[tuple[str, ...], ...] | None  # the raw captions of each image, B rows
+    grounding: tuple[Any, ...] | None = None  # of the first caption of each image; see `rnnzoo.metrics.pointing`
 
 
 Batch = VectorBatch | TextBatch | TaggingBatch | FrameBatch | StreamBatch | PairBatch | CaptionBatch

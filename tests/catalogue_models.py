@@ -237,6 +237,8 @@ RECIPES = {
     "one_to_many/flickr8k_hard": RecipeCase("Captioner", "CaptionData", write_photos, SCRATCH),
     "one_to_many/flickr8k_soft": RecipeCase("Captioner", "CaptionData", write_photos, SCRATCH),
     "one_to_many/scenes": RecipeCase("Captioner", "CaptionData"),
+    "one_to_many/scenes_hard": RecipeCase("Captioner", "CaptionData"),
+    "one_to_many/scenes_top_down": RecipeCase("Captioner", "CaptionData"),
     "one_to_one/gaussians": RecipeCase("VectorClassifier", "VectorData"),
     "one_to_one/occupancy": RecipeCase("VectorClassifier", "VectorData", write_sensors),
 }

@@ -206,12 +206,17 @@ class ZooData(LightningDataModule):
             self._encoded[split] = EncodedDataset(self.training_rows(table) if split == "train" else table)
         return self._encoded[split]
 
+    @classmethod
+    def task_columns(cls) -> tuple[tuple[str, ...], ...]:
+        """Return which columns the samples of a synthetic task may have: one tuple or several."""
+        return (cls.canonical,)
+
     @property
     def best_scores(self) -> dict[str, dict[str, float]]:
         """Split → metric → the best that any model can reach; for synthetic tasks only."""
         if self.synthetic is None or self.path is not None:
             return {}
-        task = make_task(self.synthetic, self.seed, self.canonical, self.synthetic_options)
+        task = make_task(self.synthetic, self.seed, self.task_columns(), self.synthetic_options)
         return {split: task.best(list(self.raw(split))) for split in ("validation", "test")}
 
     # Lightning's side
@@ -273,7 +278,7 @@ class ZooData(LightningDataModule):
                 splits, revision = self._load_files(self.path)
                 source = self.path
             elif self.synthetic is not None:
-                task = make_task(self.synthetic, self.seed, self.canonical, self.synthetic_options)
+                task = make_task(self.synthetic, self.seed, self.task_columns(), self.synthetic_options)
                 splits = {split: table_of(task.sample(split)) for split in SPLITS}
                 source, revision = f"synthetic task {self.synthetic}", f"seed {self.seed}"
                 source += "".join(f", {name} {value}" for name, value in self.synthetic_options.items())

@@ -133,6 +133,11 @@ class CaptionData(ZooData):
         self.skip_corrupt = skip_corrupt
         self._encoder: tuple[Encode, str] | None = None
 
+    @classmethod
+    def task_columns(cls) -> tuple[tuple[str, ...], ...]:
+        """Return the columns of images and of regions with captions, and what their words name."""
+        return ("image", "captions", "grounding"), ("regions", "captions", "grounding")
+
     def samples(self, rows: Iterable[tuple[str, Row]], file: str) -> Iterator[Sample]:
         """Yield ``{"image", "captions", "name"}`` from rows that hold their images."""
         for where, row in rows:
@@ -144,15 +149,17 @@ class CaptionData(ZooData):
         """Train the tokenizer, and settle what becomes of the pixels."""
         texts = (caption for captions in train["captions"] for caption in captions)
         tokenizer = Tokenizer.train(texts, self.tokenizer_options)
+        grounded = "grounding" in train.column_names
         if "regions" in train.column_names:
             size = read_regions(train[0]["regions"], "sample 0").shape[1]
-            return CaptionProcessor(tokenizer=tokenizer, images=ImageOptions(1), region_size=size)
+            return CaptionProcessor(tokenizer=tokenizer, images=ImageOptions(1), region_size=size, grounded=grounded)
         settings: dict[str, Any] = {} if self.preprocessor is None else read_preprocessor(self.preprocessor)
         if self.image_size is not None:
             settings["size"] = self.image_size
         elif "size" not in settings:
             settings["size"] = min(*read_image(train[0]["image"], "sample 0").size, LARGEST_OWN_SIZE)
-        return CaptionProcessor(tokenizer=tokenizer, images=ImageOptions(**settings, resize=self.resize))
+        images = ImageOptions(**settings, resize=self.resize)
+        return CaptionProcessor(tokenizer=tokenizer, images=images, grounded=grounded)
 
     def accept(self, splits: dict[str, datasets.Dataset], notes: list[str]) -> dict[str, datasets.Dataset]:
         """Leave out images that cannot be read, if that is asked for."""

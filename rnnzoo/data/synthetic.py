@@ -42,7 +42,15 @@ SYNTHETIC.add(
     "lines of characters from a Markov chain",
     data="LanguageData",
 )
-SYNTHETIC.add("scenes", "rnnzoo.data.synthetic_scenes:Scenes", "what stands where in drawn scenes", data="CaptionData")
+SYNTHETIC.add(
+    "scenes", "rnnzoo.data.synthetic_scenes:Scenes", "what is where in drawn scenes of two shapes", data="CaptionData"
+)
+SYNTHETIC.add(
+    "scenes_regions",
+    "rnnzoo.data.synthetic_scenes:SceneRegions",
+    "the same, from features of detected regions",
+    data="CaptionData",
+)
 
 
 class SyntheticTask(ABC):
@@ -92,8 +100,14 @@ class SyntheticTask(ABC):
         """Return the best score by metric: that of the exact posterior on `samples`."""
 
 
-def make_task(name: str, seed: int, columns: Sequence[str], options: Mapping[str, Any]) -> SyntheticTask:
+def make_task(name: str, seed: int, accepted: Sequence[tuple[str, ...]], options: Mapping[str, Any]) -> SyntheticTask:
     """Return a task by its name, with options such as ``{"sizes": {"train": 500}}``.
+
+    Args:
+        name: of `SYNTHETIC`.
+        seed: of the samples.
+        accepted: the columns of samples, or several alternatives.
+        options: further arguments of the task.
 
     Raises:
         InputError: for an unknown name or option, or a task whose samples have other columns.
@@ -104,10 +118,10 @@ def make_task(name: str, seed: int, columns: Sequence[str], options: Mapping[str
         if option not in known:
             raise unknown_name("data.synthetic_options", option, known)
     task = kind(seed=seed, **options)
-    if set(task.columns) != set(columns):
+    if set(task.columns) not in [set(columns) for columns in accepted]:
         raise InputError(
             "data.synthetic",
-            expected=f"a task with {' and '.join(columns)}",
+            expected=f"a task with {' and '.join(accepted[0])}",
             got=f"{name!r} with {' and '.join(task.columns)}",
             fix="use the recipe of that task",
         )

@@ -76,12 +76,12 @@ class HardChoice(nn.Module):
     Source: Xu et al. 2015, "Show, Attend and Tell", equations (11) to (13).
     """
 
-    baseline: Tensor  # scalar: b; NaN before the first batch
+    baseline: Tensor  # scalar: b; 0, which no mean of log p is, before the first batch and with gumbel
 
     def __init__(self, options: HardOptions) -> None:
         super().__init__()
         self.options = options
-        self.register_buffer("baseline", torch.tensor(float("nan")))
+        self.register_buffer("baseline", torch.tensor(0.0))
 
     def expected(self, rows: int, device: torch.device) -> Tensor:
         """Decide which of `rows` captions take the weighted mean at every step: [N] bool."""
@@ -135,7 +135,7 @@ class HardChoice(nn.Module):
         sentence = self.options.credit == "sentence"
         mean = logs.sum(1).mean() if sentence else logs.sum() / valid.sum().clamp(min=1)
         mean = mean.to(self.baseline.dtype)
-        baseline = torch.where(self.baseline.isnan(), mean, self.baseline)
+        baseline = torch.where(self.baseline == 0, mean, self.baseline)
         if self.training:
             self.baseline.copy_(0.9 * baseline + 0.1 * mean)
         if sentence:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from rnnzoo.errors import InputError
 
-SMALL_CNN = "small_cnn"
+SMALL_CNN, LOCAL_CNN = "small_cnn", "local_cnn"
 # Types of `transformers` whose configuration names no other model, file or code.
 VISION_MODELS = """
 beit bit clip clip_vision_model convnext convnextv2 cvt data2vec-vision deit dinov2 dinov2_with_registers
@@ -45,10 +45,7 @@ class SmallCNN(nn.Module):
 
     def __init__(self, channels: Sequence[int] = (32, 64, 128)) -> None:
         super().__init__()
-        if not channels or any(count < 8 or count % 8 for count in channels):
-            raise InputError(
-                "channels of small_cnn", expected="multiples of 8, one for each stage", got=str(list(channels))
-            )
+        check_channels(SMALL_CNN, channels)
         self.stages = nn.ModuleList()
         before = 3 + 2
         for count in channels:
@@ -57,9 +54,7 @@ class SmallCNN(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the grid [B, D, Y', X']."""
-        rows, columns = (torch.linspace(-1, 1, side, device=images.device) for side in images.shape[2:])
-        places = torch.stack(torch.meshgrid(rows, columns, indexing="ij")).to(images.dtype)  # [2, Y, X]
-        hidden = torch.cat([images, places.expand(len(images), -1, -1, -1)], dim=1)  # [B, 5, Y, X]
+        hidden = with_positions(images)  # [B, 5, Y, X]
         for stage in self.stages:
             hidden = stage(hidden)
         return hidden
@@ -92,6 +87,56 @@ def convolution(input_size: int, output_size: int, stride: int = 1) -> tuple[nn.
     return layer, nn.GroupNorm(output_size // 8, output_size)
 
 
+class LocalCNN(nn.Module):
+    """A few convolutions, to be trained from scratch, for grids in which a cell is about what lies in it.
+
+    Images [B, 3, Y, X] → [B, D + 2, Y / 2^N, X / 2^N]. Each of the N stages is a convolution over 4 × 4 pixels of
+    stride 2, a normalisation by groups of channels within an image, and a ReLU. What a cell sees is centred on it:
+    10 pixels on a side for two stages, whose cells are 4 × 4 pixels, 22 for three. The last two channels are the
+    position (y, x) of the cell from -1 to 1. The convolutions do not read it, so a thing looks the same wherever it
+    is, and the mean of the grid, from which decoders start, does not tell which thing is where: attention has to.
+
+    Args:
+        channels: of each stage, multiples of 8; the last is D.
+
+    Raises:
+        InputError: for other channels.
+    """
+
+    def __init__(self, channels: Sequence[int] = (32, 64, 128)) -> None:
+        super().__init__()
+        check_channels(LOCAL_CNN, channels)
+        layers: list[nn.Module] = []
+        for before, count in zip([3, *channels], channels, strict=False):
+            layer = nn.Conv2d(before, count, 4, stride=2, padding=1, bias=False)
+            layers += [layer, nn.GroupNorm(count // 8, count), nn.ReLU()]
+        self.stages = nn.Sequential(*layers)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the grid [B, D + 2, Y', X']."""
+        return with_positions(self.stages(images))
+
+
+OWN_NETWORKS = {SMALL_CNN: SmallCNN, LOCAL_CNN: LocalCNN}  # which start from random weights
+
+
+def with_positions(maps: Tensor) -> Tensor:
+    """Return maps [B, C, Y, X] with two more channels, the position (y, x) from -1 to 1: [B, C + 2, Y, X]."""
+    rows, columns = (torch.linspace(-1, 1, side, device=maps.device) for side in maps.shape[2:])
+    positions = torch.stack(torch.meshgrid(rows, columns, indexing="ij")).to(maps.dtype)  # [2, Y, X]
+    return torch.cat([maps, positions.expand(len(maps), -1, -1, -1)], dim=1)
+
+
+def check_channels(name: str, channels: Sequence[int]) -> None:
+    """Refuse numbers of channels that cannot be normalised by groups of 8.
+
+    Raises:
+        InputError: naming the network.
+    """
+    if not channels or any(count < 8 or count % 8 for count in channels):
+        raise InputError(f"channels of {name}", expected="multiples of 8, one for each stage", got=str(list(channels)))
+
+
 class ImageEncoder(nn.Module):
     """Images [B, 3, Y, X] → L vectors of D numbers [B, L, D], the places of a grid row by row.
 
@@ -104,11 +149,11 @@ class ImageEncoder(nn.Module):
     those of small batches would be worse, and folded ones would be lost.
 
     Args:
-        name: ``small_cnn``, which starts from random weights, or a vision model of `transformers`: a local folder or
-            the id of a model of the Hugging Face Hub, with safetensors weights.
+        name: ``small_cnn`` or ``local_cnn``, which start from random weights, or a vision model of `transformers`: a
+            local folder or the id of a model of the Hugging Face Hub, with safetensors weights.
         image_size: pixels on a side.
-        frozen: keep the weights as they came. None freezes a pretrained network, and not ``small_cnn``.
-        channels: of the stages of ``small_cnn``.
+        frozen: keep the weights as they came. None freezes a pretrained network, and no other.
+        channels: of the stages of ``small_cnn`` or ``local_cnn``.
         config: what `settings` gave for a pretrained network: it is built from this, and its weights come from
             wherever the encoder's own do; neither folder nor Hub is asked.
 
@@ -129,11 +174,11 @@ class ImageEncoder(nn.Module):
         super().__init__()
         self.name = name
         self.image_size = image_size
-        self.frozen = name != SMALL_CNN if frozen is None else frozen
+        self.frozen = name not in OWN_NETWORKS if frozen is None else frozen
         self.channels = list(channels)
         self.config = None if config is None else dict(config)
-        if name == SMALL_CNN:
-            self.network: nn.Module = SmallCNN(channels)
+        if name in OWN_NETWORKS:
+            self.network: nn.Module = OWN_NETWORKS[name](channels)
         else:
             self.network, self.config = load_network(name, self.config)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # convolutions are faster
@@ -197,7 +242,7 @@ class ImageEncoder(nn.Module):
 
     def _grid(self, images: Tensor) -> Tensor:
         images = images.contiguous(memory_format=torch.channels_last)
-        if self.name == SMALL_CNN:
+        if self.name in OWN_NETWORKS:
             found = self.network(images)
         else:
             found = self.network(pixel_values=images, **self._arguments).last_hidden_state
@@ -256,7 +301,7 @@ def load_network(name: str, config: Mapping[str, Any] | None) -> tuple[nn.Module
         reason = next(iter(str(error).strip().splitlines()), "")
         raise InputError(
             f"image encoder {name}",
-            expected=f"{SMALL_CNN!r}, or a vision model of transformers with safetensors weights",
+            expected=f"{SMALL_CNN!r}, {LOCAL_CNN!r}, or a vision model of transformers with safetensors weights",
             got=f"{type(error).__name__}: {reason[:200]}",
             fix="check name and network",
         ) from error

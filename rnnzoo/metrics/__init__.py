@@ -5,6 +5,7 @@ from rnnzoo.metrics.caption_tokens import caption_tokens
 from rnnzoo.metrics.captions import CaptionScores
 from rnnzoo.metrics.cider import CiderD
 from rnnzoo.metrics.classification import ClassificationCounts, MultiLabel
+from rnnzoo.metrics.pointing import Pointing
 from rnnzoo.metrics.regression import RegressionError
 from rnnzoo.metrics.spans import SpanF1
 from rnnzoo.metrics.texts import TextMetric, TextSample
@@ -17,6 +18,7 @@ __all__ = [
     "ExactMatch",
     "MeanLoss",
     "MultiLabel",
+    "Pointing",
     "RegressionError",
     "SacreBleu",
     "SampleMetric",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rnnzoo.errors import InputError, unknown_name
-from rnnzoo.layers.vision import SMALL_CNN
+from rnnzoo.layers.vision import OWN_NETWORKS, SMALL_CNN
 
 BASELINES = ("greedy", "others")
 
@@ -17,12 +17,13 @@ class ImageEncoderOptions:
     """What turns pixels into a grid of vectors; see `rnnzoo.layers.vision.ImageEncoder`.
 
     Args:
-        name: ``small_cnn``, trained from scratch, or a vision model of `transformers`: a local folder or a Hub id.
+        name: ``small_cnn`` or ``local_cnn``, trained from scratch, or a vision model of `transformers`: a local folder
+            or a Hub id. In the grid of ``local_cnn`` a cell is about what lies in it.
         frozen: keep the weights as they came; the features of all images are then computed once and kept on disk.
-            None freezes a pretrained network, and not ``small_cnn``.
+            None freezes a pretrained network, and no other.
         learning_rate: of an encoder that is trained; None takes the optimizer's. Other options of the optimizer hold
             for all.
-        channels: of the stages of ``small_cnn``.
+        channels: of the stages of ``small_cnn`` or ``local_cnn``.
         config: the configuration of a pretrained network, which a saved model has, so that nothing is downloaded.
     """
 
@@ -35,7 +36,7 @@ class ImageEncoderOptions:
     def __post_init__(self) -> None:
         """Refuse a learning rate that would change nothing; JSON has lists only."""
         object.__setattr__(self, "channels", list(self.channels))
-        frozen = self.name != SMALL_CNN if self.frozen is None else self.frozen
+        frozen = self.name not in OWN_NETWORKS if self.frozen is None else self.frozen
         if self.learning_rate is not None and (frozen or self.learning_rate <= 0):
             expected = "none for a frozen encoder" if frozen else "a number above 0"
             raise InputError("model.image.learning_rate", expected=expected, got=str(self.learning_rate))

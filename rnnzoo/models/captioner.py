@@ -17,11 +17,11 @@ from rnnzoo.decoding.options import SearchOptions
 from rnnzoo.decoding.sampling import content_seeds
 from rnnzoo.decoding.search import search
 from rnnzoo.decoding.trace import Hypothesis
-from rnnzoo.decoding.visual import Reading, VisualContext
+from rnnzoo.decoding.visual import PlainDecoder, Reading, VisualContext
 from rnnzoo.decoding.visual_attention import GazeDecoder
 from rnnzoo.errors import InputError, check_list, check_share, unknown_name
-from rnnzoo.layers.vision import SMALL_CNN, ImageEncoder
-from rnnzoo.metrics import CaptionScores, ExactMatch, MeanLoss, ZooMetric, caption_tokens
+from rnnzoo.layers.vision import OWN_NETWORKS, SMALL_CNN, ImageEncoder
+from rnnzoo.metrics import CaptionScores, ExactMatch, MeanLoss, Pointing, ZooMetric, caption_tokens
 from rnnzoo.models.base import OptimizerFactory, SchedulerFactory, ZooModel, as_processor
 from rnnzoo.models.caption_decoders import build_decoder
 from rnnzoo.models.caption_options import GridOptions, ImageEncoderOptions, SelfCriticalOptions
@@ -36,7 +36,7 @@ from rnnzoo.text.vocabulary import Vocabulary
 
 SELECTIONS = {"bleu4": "max", "exact_match": "max", "cider_d": "max", "rouge_l": "max", "loss": "min"}
 LONGEST = 60  # tokens of a caption, whatever `search.max_length` allows
-IMAGES_DRAWN = 3
+IMAGES_DRAWN, MOST_REGIONS_DRAWN = 3, 100
 
 
 class Captioned(NamedTuple):
@@ -183,7 +183,7 @@ class Captioner(ZooModel):
         """
         super().check_stored(arguments)
         image = arguments.get("image") or {}
-        if image.get("name", SMALL_CNN) != SMALL_CNN and not image.get("config"):
+        if image.get("name", SMALL_CNN) not in OWN_NETWORKS and not image.get("config"):
             raise InputError(
                 "arguments.image.config",
                 expected="the configuration of the image encoder, which a stored model has",
@@ -285,8 +285,20 @@ class Captioner(ZooModel):
         return RegularisedObjective(total, items, Objective(plain, items))
 
     def build_metrics(self) -> dict[str, ZooMetric]:
-        """Teacher-forced loss; BLEU, CIDEr-D, ROUGE-L and exact matches of the model's own captions."""
-        return {"loss": MeanLoss(item="caption token"), "captions": CaptionScores(), "exact": ExactMatch()}
+        """Teacher-forced loss; BLEU, CIDEr-D, ROUGE-L and exact matches of the model's own captions.
+
+        Where the data say what words name, and the model attends, also whether the attention is on that.
+        """
+        metrics: dict[str, ZooMetric] = {
+            "loss": MeanLoss(item="caption token"),
+            "captions": CaptionScores(),
+            "exact": ExactMatch(),
+        }
+        grid = None if self.encoder is None else self.encoder.grid
+        attends = not isinstance(self.decoder, PlainDecoder) and (self.encoder is None or grid is not None)
+        if self.processor.grounded and attends:
+            metrics["pointing"] = Pointing(grid=grid)
+        return metrics
 
     def definitions(self, split: str = "test") -> dict[str, str]:
         """Return the exact definition of each metric; exact matches compare words, as all scores do."""
@@ -306,10 +318,20 @@ class Captioner(ZooModel):
         none = logs.new_zeros(len(batch.ids))
         totals, tokens = (none.index_add(0, batch.caption_rows, each.to(none)) for each in (-logs, counts))  # [B]
         metrics["loss"].update(batch.ids, totals, tokens)
-        captions = [answer["caption"] for answer in self.answers(outputs, batch)]
+        best = [hypotheses[0] for hypotheses in self.hypotheses(outputs.context, batch)]
+        captions = [self.processor.tokenizer.decode(each.tokens) for each in best]
         metrics["captions"].update(batch.ids, captions, batch.references)
         plain = [[" ".join(caption_tokens(text)) for text in texts] for texts in batch.references]
         metrics["exact"].update(batch.ids, [" ".join(caption_tokens(text)) for text in captions], plain)
+        if "pointing" in metrics and batch.grounding is not None:
+            first = torch.searchsorted(batch.caption_rows, torch.arange(len(batch.ids), device=batch.ids.device))  # [B]
+            metrics["pointing"].update(
+                batch.ids,
+                [each.tokens for each in best],
+                [each.weights for each in best],
+                batch.captions[first].tolist(),
+                batch.grounding,
+            )
 
     def answers(self, outputs: Captioned, batch: CaptionBatch) -> list[dict[str, Any]]:
         """Return ``{"caption", "log_probability", "finished"}`` for each image, and ``n_best`` if asked for."""
@@ -345,21 +367,25 @@ class Captioner(ZooModel):
 
     @evaluated()
     def draw(self, samples: Sequence[Mapping[str, Any]], folder: Path) -> list[str]:
-        """Draw some images, and over them what the decoder looked at for each word."""
+        """Draw the attention for each word of some captions: over the image, or as a table of words and regions."""
         drawn: list[str] = []
         grid = None if self.encoder is None else self.encoder.grid
-        if grid is None:
+        if self.encoder is not None and grid is None:
             return drawn
-        for place, sample in enumerate(samples[:IMAGES_DRAWN]):
-            batch = self._batch_of([{"image": sample["image"]}])
+        (key,) = self.processor.inputs
+        for index, sample in enumerate(samples[:IMAGES_DRAWN]):
+            batch = self._batch_of([{key: sample[key]}])
             best = self.hypotheses(self.describe(batch), batch)[0][0]
-            if best.weights is None or not best.tokens:
+            if best.weights is None or not best.tokens or (grid is None and best.weights.shape[1] > MOST_REGIONS_DRAWN):
                 continue
-            name = f"attention_{place + 1}.png"
+            name = f"attention_{index + 1}.png"
             words = [self.processor.tokenizer.vocabulary[token] for token in best.tokens]
-            plots.attention_over_image(
-                self.processor.picture(sample), words, best.weights.tolist(), grid, folder / name
-            )
+            weights = best.weights.tolist()
+            if grid is None:
+                regions = [f"region {number + 1}" for number in range(best.weights.shape[1])]
+                plots.attention_matrix(weights, words, regions, folder / name)
+            else:
+                plots.attention_over_image(self.processor.picture(sample), words, weights, grid, folder / name)
             drawn.append(name)
         return drawn
 
@@ -399,13 +425,9 @@ def build_encoder(processor: CaptionProcessor, options: ImageEncoderOptions) -> 
     """Return the encoder of images; None where the data are features of regions."""
     if processor.region_size is not None:
         return None
-    return ImageEncoder(
-        name=options.name,
-        image_size=processor.images.size,
-        frozen=options.frozen,
-        channels=options.channels,
-        config=options.config,
-    )
+    settings = dataclasses.asdict(options)
+    del settings["learning_rate"]  # which is the optimizer's
+    return ImageEncoder(image_size=processor.images.size, **settings)
 
 
 def check_options(arguments: Mapping[str, Any], processor: CaptionProcessor) -> None:

@@ -28,15 +28,20 @@ class CaptionProcessor(Processor):
         tokenizer: turns a caption into ids.
         images: what becomes of the pixels.
         region_size: D of the features that samples hold under ``regions``; None for samples with images.
+        grounded: samples have ``grounding``, which says what the words of their first caption name; see
+            `rnnzoo.metrics.pointing.Pointing`. Their tokens have to be words.
     """
 
     kind = "captions"
     answer = "captions"
 
-    def __init__(self, *, tokenizer: Tokenizer, images: ImageOptions, region_size: int | None = None) -> None:
+    def __init__(
+        self, *, tokenizer: Tokenizer, images: ImageOptions, region_size: int | None = None, grounded: bool = False
+    ) -> None:
         self.tokenizer = tokenizer
         self.images = images
         self.region_size = region_size
+        self.grounded = grounded
 
     @property
     def inputs(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -68,11 +73,13 @@ class CaptionProcessor(Processor):
             captions = [[*tokens, self.tokenizer.end_id] for tokens in self.tokenizer.encode_many(references)]
             row |= {"captions": captions, "references": references}
             row["length"] = len(captions) * max(map(len, captions))
+            if sample.get("grounding") is not None:
+                row["grounding"] = self._grounding(sample, len(captions[0]) - 1)
         return row
 
     def collate(self, rows: Sequence[Row]) -> CaptionBatch:
         """Read the images, or the features where rows have them, and pad."""
-        images = regions = counts = captions = places = references = None
+        images = regions = counts = captions = places = references = grounding = None
         if all("regions" in row for row in rows):
             regions, counts = self._regions(rows)
         else:
@@ -85,7 +92,9 @@ class CaptionProcessor(Processor):
             numbers = torch.tensor([len(row["captions"]) for row in rows], dtype=torch.int64)
             places = torch.arange(len(rows)).repeat_interleave(numbers)
             references = tuple(tuple(row["references"]) for row in rows)
-        return CaptionBatch(row_ids(rows), images, regions, counts, captions, places, lengths, references)
+            if all("grounding" in row for row in rows):
+                grounding = tuple(row["grounding"] for row in rows)
+        return CaptionBatch(row_ids(rows), images, regions, counts, captions, places, lengths, references, grounding)
 
     def picture(self, sample: Mapping[str, Any]) -> np.ndarray:
         """Return the image of a raw sample as the model sees it: [Y, X, 3] of 0 … 255."""
@@ -116,6 +125,17 @@ class CaptionProcessor(Processor):
             padded[place, : len(table)] = torch.from_numpy(table)
         return padded, counts
 
+    def _grounding(self, sample: Mapping[str, Any], token_count: int) -> list[list[float]]:
+        grounding = sample["grounding"]
+        if len(grounding) != token_count:
+            raise InputError(
+                f"{name_of(sample)}, grounding",
+                expected=f"an entry for each of the {token_count} tokens of the first caption",
+                got=str(len(grounding)),
+                fix="let tokens be words: data.tokenizer.kind words",
+            )
+        return grounding
+
     def to_json(self) -> dict[str, Any]:
         """Return tokenizer and options."""
         return {
@@ -123,6 +143,7 @@ class CaptionProcessor(Processor):
             "tokenizer": self.tokenizer.to_json(),
             "images": as_json(self.images),
             "region_size": self.region_size,
+            "grounded": self.grounded,
         }
 
     @classmethod
@@ -132,6 +153,7 @@ class CaptionProcessor(Processor):
             tokenizer=Tokenizer(values["tokenizer"]),
             images=ImageOptions(**values["images"]),
             region_size=values["region_size"],
+            grounded=values.get("grounded", False),  # models of version 0.1 lack it
         )
 
 

@@ -268,7 +268,7 @@ def test_training_reaches_every_parameter_and_lowers_the_loss(kind, cell):
 
 
 def test_reinforce_is_the_gradient_of_the_bound_in_expectation():
-    for credit, baseline in itertools.product(("sentence", "rest"), (0.0, -1.7)):
+    for credit, baseline in itertools.product(("sentence", "rest"), (-0.2, -1.7)):
         torch.manual_seed(3)
         decoder = build("hard", "gru").double()
         decoder.choice.options = HardOptions(credit=credit, expected_share=0.0, entropy_weight=0.0)

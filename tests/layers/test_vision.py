@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from rnnzoo.errors import InputError
-from rnnzoo.layers.vision import ImageEncoder, SmallCNN
+from rnnzoo.layers.vision import OWN_NETWORKS, ImageEncoder, LocalCNN, SmallCNN
 
 MOBILENET = Path(__file__).parents[2].parent / "shared" / "data" / "mobilenet_v1_1.0_224"
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
@@ -95,16 +95,59 @@ def test_small_cnn_tells_places_apart():
     assert (inner[0, 0] - inner[7, 7]).abs().max() > 1e-3
 
 
-def test_small_cnn_is_trained_whole():
-    encoder = ImageEncoder(image_size=16, channels=(8, 8))
+@pytest.mark.parametrize("name", list(OWN_NETWORKS))
+def test_a_network_from_scratch_is_trained_whole(name):
+    encoder = ImageEncoder(name=name, image_size=16, channels=(8, 8))
     encoder(images(2, 16)).square().sum().backward()
     assert all(value.grad is not None and value.grad.abs().sum() > 0 for value in encoder.parameters())
 
 
+@pytest.mark.parametrize("network", [SmallCNN, LocalCNN])
 @pytest.mark.parametrize("channels", [(), (12,), (0,)])
-def test_channels_are_checked(channels):
+def test_channels_are_checked(channels, network):
     with pytest.raises(InputError, match="multiples of 8"):
-        SmallCNN(channels)
+        network(channels)
+
+
+# The local network
+
+
+@pytest.mark.parametrize(("channels", "seen"), [((8,), 4), ((8, 8), 10), ((8, 8, 8), 22)])
+def test_what_a_cell_of_the_local_network_sees_is_centred_on_it(channels, seen):
+    network = LocalCNN(channels).double()
+    for module in network.modules():
+        if isinstance(module, torch.nn.GroupNorm):  # its statistics are of the whole image
+            module.forward = lambda hidden: hidden
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.constant_(module.weight, 0.1)  # no ReLU is closed
+    picture = torch.rand(1, 3, 64, 64, dtype=torch.float64, requires_grad=True)
+    side = 2 ** len(channels)
+    row, column = 32 // side, 16 // side
+    network(picture)[0, :-2, row, column].sum().backward()
+    for axis, cell in ((2, row), (1, column)):
+        pixels = picture.grad[0].abs().sum((0, axis)).nonzero()
+        margin = (seen - side) // 2
+        assert (pixels.min(), pixels.max()) == (cell * side - margin, (cell + 1) * side - 1 + margin)
+
+
+def test_the_local_network_sees_a_thing_alike_everywhere_and_tells_where_apart():
+    encoder = ImageEncoder(name="local_cnn", image_size=64, channels=(8, 8))
+    picture = torch.zeros(1, 3, 64, 64)
+    picture[:, :, 24:28, 24:28] = 1
+    cells, moved = (encoder(each).view(16, 16, 10) for each in (picture, picture.roll((8, 4), (2, 3))))
+    assert torch.allclose(moved[8, 7, :8], cells[6, 6, :8], atol=1e-5)
+    assert (cells[8, 7, :8] - cells[6, 6, :8]).abs().max() > 0.1
+    assert torch.allclose(cells[:, 3, 8], torch.linspace(-1, 1, 16))  # y
+    assert torch.allclose(cells[3, :, 9], torch.linspace(-1, 1, 16))  # x
+    assert encoder.grid == (16, 16)
+
+
+def test_a_local_network_is_built_again_from_its_settings():
+    encoder = ImageEncoder(name="local_cnn", image_size=16, channels=(8, 8))
+    again = ImageEncoder(image_size=16, **encoder.settings())
+    again.load_state_dict(encoder.state_dict())
+    assert again.checksum() == encoder.checksum()
+    assert not again.frozen
 
 
 # Pretrained networks
@@ -224,7 +267,9 @@ def test_a_model_of_text_is_no_image_encoder(pretrained):
 def test_a_folder_without_a_model_and_a_name_that_is_none(tmp_path):
     with pytest.raises(InputError, match=r"OSError: no config.json in it; check name and network$"):
         ImageEncoder(name=str(tmp_path), image_size=32)
-    with pytest.raises(InputError, match="image encoder no/such-model: expected 'small_cnn', or a vision model"):
+    with pytest.raises(
+        InputError, match="image encoder no/such-model: expected 'small_cnn', 'local_cnn', or a vision model"
+    ):
         ImageEncoder(name="no/such-model", image_size=32)
 
 

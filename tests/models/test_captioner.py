@@ -9,11 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from rnnzoo import bundle
+from rnnzoo import bundle, plots
 from rnnzoo.batches import IGNORED
 from rnnzoo.data.captions import CAPTION_WORDS
 from rnnzoo.errors import InputError
-from rnnzoo.models import Captioner
+from rnnzoo.models import Captioner, captioner
 from rnnzoo.processors.captions import CaptionProcessor
 from rnnzoo.processors.images import ImageOptions
 from rnnzoo.text.tokenizer import Tokenizer
@@ -155,6 +155,13 @@ def test_a_model_is_loaded_without_data(tmp_path):
         assert dict(loaded.hparams) == dict(model.hparams)
 
 
+@pytest.mark.parametrize("estimator", ["reinforce", "gumbel"])
+def test_hard_attention_that_has_no_baseline_yet_is_loaded_too(tmp_path, estimator):
+    model = make_model(attention="hard", hard={"estimator": estimator}).eval()
+    regions = [make_samples()[0]["regions"]]
+    assert bundle.load(bundle.save(model, tmp_path / "model")).caption(regions) == model.caption(regions)
+
+
 # The encoder
 
 
@@ -257,4 +264,18 @@ def test_what_was_looked_at_is_drawn(tmp_path):
             assert min(drawn.size) > 100
     blind = make_model(make_processor(None), image=ENCODER, attention="none")
     assert blind.eval().draw(samples, tmp_path) == []
-    assert make_model().eval().draw(make_samples(), tmp_path) == []
+
+
+def test_attention_to_regions_is_drawn_as_a_table(tmp_path, monkeypatch):
+    tables = []
+    monkeypatch.setattr(plots, "attention_matrix", lambda *arguments: tables.append(arguments))
+    samples = make_samples()
+    model = make_model(search={"min_length": 2, "max_length": 9}).eval()
+    assert model.draw(samples, tmp_path) == [f"attention_{number + 1}.png" for number in range(len(samples[:3]))]
+    for sample, (weights, rows, columns, _) in zip(samples, tables, strict=False):
+        assert rows == model.caption([sample["regions"]])[0].split()
+        assert columns == [f"region {number + 1}" for number in range(len(sample["regions"]))]
+        assert torch.tensor(weights).shape == (len(rows), len(columns))
+        assert torch.allclose(torch.tensor(weights).sum(1), torch.ones(len(rows)))
+    monkeypatch.setattr(captioner, "MOST_REGIONS_DRAWN", 0)
+    assert model.draw(samples, tmp_path) == []
