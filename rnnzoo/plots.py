@@ -271,8 +271,6 @@ def compared_curves(
         "largest gradient norm, before clipping": "train/largest_gradient_norm",
     }
     panels = {title: name for title, name in panels.items() if any(name in curve for curve in curves.values())}
-    if metric == "loss":
-        panels.pop("validation loss", None)
     if not panels:
         return False
     figure = new_figure(3.6 * len(panels), 3.4)

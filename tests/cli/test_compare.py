@@ -294,14 +294,16 @@ def test_the_conclusion_names_the_best_and_the_fastest():
     assert numeric_key([{"a.b": "1", "c.d": "1"}, {"a.b": "2", "c.d": "1"}]) is None
 
 
-def test_curves_are_read_from_the_metrics_of_a_run(tmp_path):
+def test_curves_are_read_from_the_metrics_of_a_run_and_drawn(tmp_path, monkeypatch):
     path = tmp_path / "metrics.csv"
     path.write_text("epoch,step,train/loss,val/loss\n0,9,,2.5\n0,9,3.0,\n1,19,,2.0\n1,19,2.5,\n2,19,,2.0\n")
     assert read_curves(path) == {"val/loss": [(1.0, 2.5), (2.0, 2.0)], "train/loss": [(1.0, 3.0), (2.0, 2.5)]}
     assert read_curves(tmp_path / "none.csv") == {}
     curves = {"a": read_curves(path), "b": {}}
+    drawn = []
+    monkeypatch.setattr(plots, "save", lambda figure, target: drawn.extend(figure.axes))
     assert plots.compared_curves(curves, "loss", tmp_path / "curves.png")
-    assert (tmp_path / "curves.png").stat().st_size > 1000
+    assert [axes.get_title() for axes in drawn] == ["training loss", "validation loss"]
     assert not plots.compared_curves({"b": {}}, "loss", tmp_path / "none.png")
 
 

@@ -8,7 +8,8 @@ from small_models import SAMPLES, batch_of, build
 
 from rnnzoo.cells import CELLS
 from rnnzoo.errors import InputError
-from rnnzoo.models.step_gradients import step_gradients
+from rnnzoo.models.gradient_tape import cells_by_place
+from rnnzoo.models.step_gradients import separate_weights, step_gradients
 
 STEPWISE = {"SequenceTagger": {"crf": False}, "FrameLabeller": {}, "LanguageModel": {}, "Translator": {}}
 
@@ -69,6 +70,14 @@ def test_the_gradient_through_each_use_is_that_of_a_loop_with_weights_of_its_own
     (total / (batch.targets >= 0).sum()).backward()
     expected = [float(sum(p.grad.square().sum() for p in own)) ** 0.5 for own in weights]
     assert found.use_norms["recurrent.layer 0 forward"] == pytest.approx(expected)
+
+
+def test_steps_are_counted_anew_in_each_sequence():
+    model, batch = double(build("LanguageModel"))
+    cells = cells_by_place(model)
+    with separate_weights(model, cells) as uses:
+        (model.objective(model(batch), batch).total + model.objective(model(batch), batch).total).backward()
+    assert len(uses.norms(model.recurrent.cells[0])) == batch.tokens.shape[1]
 
 
 def test_frozen_layers_are_taken_apart_too_and_stay_frozen():
