@@ -118,11 +118,11 @@ def confusion_matrix(matrix: Sequence[Sequence[float]], labels: Sequence[str], t
 def attention_matrix(
     weights: Sequence[Sequence[float]], rows: Sequence[str], columns: Sequence[str], target: Path
 ) -> None:
-    """Draw attention weights: a row for each token put out, a column for each token read; dark is much.
+    """Draw attention weights: a row for each token written, a column for each token read; dark is much.
 
     Args:
         weights: [T, S], each row summing to one.
-        rows: T tokens put out.
+        rows: T tokens written.
         columns: S tokens read.
         target: the PNG file.
     """
@@ -132,7 +132,7 @@ def attention_matrix(
     axes.set_xticks(range(len(columns)), [visible(column) for column in columns], rotation=90, fontsize=8)
     axes.set_yticks(range(len(rows)), [visible(row) for row in rows], fontsize=8)
     axes.set_xlabel("read")
-    axes.set_ylabel("put out")
+    axes.set_ylabel("written")
     axes.xaxis.set_ticks_position("top")
     axes.xaxis.set_label_position("top")
     figure.colorbar(image, fraction=0.046, label="attention")
@@ -142,7 +142,7 @@ def attention_matrix(
 def attention_over_image(
     image: Any, words: Sequence[str], weights: Sequence[Sequence[float]], grid: tuple[int, int], target: Path
 ) -> None:
-    """Draw an image once as it is, and once for each word, bright where the decoder looked when it put out the word.
+    """Draw an image once as it is, and once for each word, bright where the decoder looked when it wrote the word.
 
     Args:
         image: [Y, X, 3] of 0 … 255.
