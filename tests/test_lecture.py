@@ -25,9 +25,7 @@ SMALL = {
     "gates": [],
 }
 LONG = ("one_to_many/scenes", "one_to_many/scenes_hard")  # what takes minutes to its end, and says so
-SHORTENED = {
-    recipe: ["--data.synthetic_options.sizes", "{train: 500}", "--trainer.max_epochs", "1"] for recipe in LONG
-}
+SHORTENED = {recipe: ["--data.synthetic_options.sizes", "{train: 500}", "--trainer.max_epochs", "1"] for recipe in LONG}
 STATEMENTS = (
     "one to one",
     "one to many",
