@@ -130,8 +130,8 @@ BACKENDS = {
     for case in (
         BackendCase("reference", "rnnzoo.backends.reference"),
         BackendCase("native", "rnnzoo.backends.native"),
-        BackendCase("fused", "rnnzoo.backends.fused"),
-        BackendCase("scan", "rnnzoo.backends.scan"),
+        BackendCase("fused", "rnnzoo.backends.fused.run"),
+        BackendCase("scan", "rnnzoo.backends.scan.run"),
     )
 }
 

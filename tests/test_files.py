@@ -25,8 +25,7 @@ OWN_WAY = {  # file → what it may call: files that no run depends on, and stre
     "cli/metrics_log.py": {"open"},  # rows at the end; half of one is left out on reading
     "cli/output.py": set(),
     "checkpoints.py": {"torch.save"},  # into memory
-    "backends/cpp.py": None,  # what is compiled, which torch keeps
-    "backends/kernels.py": None,
+    "kernels/torch_private.py": None,  # what is compiled, which torch keeps
     "cli/engine.py": {"dump"},  # YAML as text
 }
 

@@ -25,13 +25,13 @@ BACKENDS.add(
 )
 BACKENDS.add(
     "fused",
-    "rnnzoo.backends.fused:run",
+    "rnnzoo.backends.fused.run:run",
     "one product and one compiled row-wise kernel a step, gradients taken from the cell's own code",
     runs="every gated or staged cell",
 )
 BACKENDS.add(
     "scan",
-    "rnnzoo.backends.scan:run",
+    "rnnzoo.backends.scan.run:run",
     "all steps' coefficients at once, then one pass over memory",
     runs="every linear cell",
 )

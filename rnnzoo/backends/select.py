@@ -7,14 +7,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rnnzoo.backends import BACKENDS, cpp, fused, native, scan
+from rnnzoo.backends import BACKENDS, native
 from rnnzoo.backends.base import Backend
-from rnnzoo.backends.kernels import can_compile
-from rnnzoo.backends.product import transformed
+from rnnzoo.backends.fused import run as fused
+from rnnzoo.backends.scan import run as scan
 from rnnzoo.cells.base import Cell
 from rnnzoo.cells.gru import GRUCell
 from rnnzoo.cells.lstm import LSTMCell
 from rnnzoo.errors import InputError, unknown_name
+from rnnzoo.kernels.compile.cache import can_compile
+from rnnzoo.kernels.products import panels
+from rnnzoo.kernels.products.linear import transformed
 
 
 class Choice(NamedTuple):
@@ -83,7 +86,7 @@ def faster_fused(cell: Cell, inputs: Tensor | None, lengths: Tensor | None) -> s
     if isinstance(cell, GRUCell):
         return "torch has no fast GRU for CPUs: compiled kernels take 0.4 to 0.7 of its time here"
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
-    if next(cell.parameters()).dtype != torch.float32 or transformed() or not cpp.offers_products(dtype):
+    if next(cell.parameters()).dtype != torch.float32 or transformed() or not panels.offers_products(dtype):
         return ""  # programs in C++ keep float32, and native is what torch can transform
     if inputs is not None and lengths is not None and lengths.sum() < RAGGED * inputs.shape[0] * inputs.shape[1]:
         return (

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from rnnzoo.backends import fused, reference, scan
+from rnnzoo.backends import reference
 from rnnzoo.backends.base import Backend
+from rnnzoo.backends.fused import run as fused
+from rnnzoo.backends.scan import run as scan
 from rnnzoo.bench.measure import Call, Comparison, Contest, Row, Setting, Task, has_fast_bf16, run_contest
 from rnnzoo.cells import CELLS, make_cell
 from rnnzoo.cells.base import Cell

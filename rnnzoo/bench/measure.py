@@ -16,8 +16,8 @@ from typing import NamedTuple
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from rnnzoo.backends import cpp
-from rnnzoo.backends.product import multiply
+from rnnzoo.kernels import processor
+from rnnzoo.kernels.products.linear import multiply
 
 Clock = Callable[[], float]
 Call = Callable[[], object]
@@ -184,7 +184,7 @@ def large_product(dtype: str, setting: Setting) -> tuple[Call, float]:
 
 def has_fast_bf16(device: str) -> bool:
     """Return whether a device multiplies bfloat16 by instructions of its own."""
-    return cpp.has_fast_bf16() if device == "cpu" else torch.cuda.is_bf16_supported(including_emulation=False)
+    return processor.has_fast_bf16() if device == "cpu" else torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def synchronised(call: Call) -> Call:

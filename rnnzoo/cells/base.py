@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from rnnzoo.cells.views import with_computed_weights
 from rnnzoo.errors import InputError, did_you_mean
+from rnnzoo.numerics import wide
 from rnnzoo.state import State
 
 
@@ -257,16 +258,6 @@ class GatedLinearCell(AffineCell, LinearCell, ABC):
     def readout(self, projected: Tensor, hidden: Tensor) -> Tensor:
         """Return h in the type of the inputs."""
         return hidden.to(projected.dtype)
-
-
-def wide(dtype: torch.dtype) -> torch.dtype:
-    """Return the type that a long sum is kept in: float32, or float64 for float64."""
-    return torch.promote_types(dtype, torch.float32)
-
-
-def widen(values: Tensor) -> Tensor:
-    """Return values in the type that a long sum is kept in."""
-    return values.to(wide(values.dtype))
 
 
 def draw_weights(input_weight: Tensor, *recurrent_weights: Tensor) -> None:

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rnnzoo.cells.base import GatedLinearCell, widen
+from rnnzoo.cells.base import GatedLinearCell
 from rnnzoo.errors import InputError
+from rnnzoo.numerics import widen
 
 EPSILON = 1e-6
 

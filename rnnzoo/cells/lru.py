@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rnnzoo.cells.base import LinearCell, widen
+from rnnzoo.cells.base import LinearCell
 from rnnzoo.errors import InputError
+from rnnzoo.numerics import widen
 from rnnzoo.state import State
 
 

@@ -7,7 +7,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from rnnzoo.cells.base import GatedLinearCell, widen
+from rnnzoo.cells.base import GatedLinearCell
+from rnnzoo.numerics import widen
 
 CLOSED = 50.0  # below minus this a gate is as good as closed, and its inverse may not overflow
 

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rnnzoo.cells.base import HiddenState, LinearCell, draw_weights, widen
+from rnnzoo.cells.base import HiddenState, LinearCell, draw_weights
 from rnnzoo.errors import InputError
 from rnnzoo.lengths import last_valid
+from rnnzoo.numerics import widen
 from rnnzoo.state import State
 
 

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rnnzoo.cells.base import AffineCell, LinearCell, draw_weights, widen
+from rnnzoo.cells.base import AffineCell, LinearCell, draw_weights
 from rnnzoo.errors import InputError
+from rnnzoo.numerics import widen
 
 SHARPNESS = 8.0  # c of the paper
 PAPER_BLOCKS = 16

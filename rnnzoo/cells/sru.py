@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rnnzoo.cells.base import LinearCell, widen
+from rnnzoo.cells.base import LinearCell
+from rnnzoo.numerics import widen
 
 
 class SRUCell(LinearCell):

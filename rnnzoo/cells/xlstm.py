@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rnnzoo.cells.base import AffineCell, GatedCell, wide
+from rnnzoo.cells.base import AffineCell, GatedCell
 from rnnzoo.errors import InputError
+from rnnzoo.numerics import wide
 
 MOST = 80.0  # exp of it is a float32
 EPSILON = 1e-6

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rnnzoo.cells.base import wide, widen
+from rnnzoo.numerics import wide, widen
 
 BLOCKS = {"cpu": 2**19}  # numbers of [rows, T, S, A] that are held at once: 2 MiB stay in a cache
 BLOCK = 2**26  # the same on other devices

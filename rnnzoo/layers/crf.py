@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from rnnzoo.batches import IGNORED
-from rnnzoo.cells.base import widen
 from rnnzoo.layers.calls import CalledByMethods, as_call
 from rnnzoo.lengths import length_mask
+from rnnzoo.numerics import widen
 
 Allowed = tuple[list[bool], list[list[bool]], list[bool]]  # which tags may begin [C], follow each other [C, C], end [C]
 FORBIDDEN = -1e4  # the score of what cannot be: low enough to vanish, finite so that gradients stay so

@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from rnnzoo.backends.graphs import replay
 from rnnzoo.backends.select import choose
 from rnnzoo.cells import make_cell
 from rnnzoo.cells.base import Cell, run_one_step
 from rnnzoo.cells.views import view_of
 from rnnzoo.cells.wrappers import DroppedState, RecurrentDropout, Zoneout, base_cell, drop_weights
 from rnnzoo.errors import InputError, check_share
+from rnnzoo.kernels.cuda_graphs import replay
 from rnnzoo.layers.dropout import locked_dropout
 from rnnzoo.layers.torch_weights import load_torch, to_torch
 from rnnzoo.lengths import followed, reverse_padded, zero_padding

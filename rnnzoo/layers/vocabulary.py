@@ -11,10 +11,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from rnnzoo.backends.product import WeightGrad, linear, multiply
-from rnnzoo.cells.base import wide, widen
 from rnnzoo.errors import InputError
+from rnnzoo.kernels.products.linear import WeightGrad, linear, multiply
 from rnnzoo.layers.calls import as_call
+from rnnzoo.numerics import wide, widen
 
 CHUNK_NUMBERS = 2**23  # logits that are held at once: 32 MiB in float32
 CHUNK_NUMBERS_ON_GPU = 2**25  # more, for each pass over them has to fill the GPU

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rnnzoo.cells.base import widen
+from rnnzoo.numerics import widen
 
 
 class Objective(NamedTuple):

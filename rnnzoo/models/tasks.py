@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rnnzoo.cells.base import widen
 from rnnzoo.errors import InputError, unknown_name
 from rnnzoo.metrics import ClassificationCounts, MeanLoss, MultiLabel, RegressionError, SampleMetric
 from rnnzoo.models.losses import (
@@ -25,6 +24,7 @@ from rnnzoo.models.losses import (
     squared_error,
 )
 from rnnzoo.models.options import LossOptions
+from rnnzoo.numerics import widen
 
 
 class Task(nn.Module, ABC):

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from rnnzoo.backends.settings import compile_on_first_use
 from rnnzoo.batches import Batch
 from rnnzoo.errors import InputError
+from rnnzoo.kernels.settings import compile_on_first_use
 from rnnzoo.metrics.base import ZooMetric
 from rnnzoo.models.losses import Objective, RegularisedObjective
 from rnnzoo.models.schedules import (

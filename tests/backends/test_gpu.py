@@ -9,8 +9,13 @@ import pytest
 import torch
 from catalogue import CELLS, make_layer
 
-from rnnzoo.backends import BACKENDS, fused, graphs, kernels, recurrence, reference, scan
+from rnnzoo.backends import BACKENDS, reference
+from rnnzoo.backends.fused import run as fused
+from rnnzoo.backends.scan import recurrence
+from rnnzoo.backends.scan import run as scan
 from rnnzoo.cells import make_cell
+from rnnzoo.kernels import cuda_graphs
+from rnnzoo.kernels.compile import cache
 from rnnzoo.layers.recurrent import Recurrent
 from rnnzoo.state import flatten, map_state
 
@@ -36,10 +41,10 @@ def exact(monkeypatch):
 def compiling(monkeypatch):
     """Compile and record as early as can be, with nothing left of earlier tests."""
     for name in ("_seen", "_compiled", "_layouts"):
-        monkeypatch.setattr(kernels, name, type(getattr(kernels, name))())
+        monkeypatch.setattr(cache, name, type(getattr(cache, name))())
     for name in ("_seen", "_graphs"):
-        monkeypatch.setattr(graphs, name, type(getattr(graphs, name))())
-    for module in (kernels, graphs):
+        monkeypatch.setattr(cuda_graphs, name, type(getattr(cuda_graphs, name))())
+    for module in (cache, cuda_graphs):
         monkeypatch.setattr(module, "_failures", [])
     monkeypatch.setenv("RNNZOO_COMPILE", "1")
     with warnings.catch_warnings():
@@ -108,8 +113,8 @@ def test_compiled_and_recorded(compiling, case, backend):
             expected = solve(reference.run, theirs, lengths, seed=seed, device="cpu")
             assert_same(solve(BACKENDS[backend], ours, lengths, seed=seed, device="cuda"), expected)
     if backend == "fused":
-        assert len(graphs._graphs) == 2 * len(LENGTHS), graphs._failures
-    assert not kernels._failures
+        assert len(cuda_graphs._graphs) == 2 * len(LENGTHS), cuda_graphs._failures
+    assert not cache._failures
 
 
 def test_a_second_run_leaves_the_first_alone(compiling):
@@ -124,7 +129,7 @@ def test_a_second_run_leaves_the_first_alone(compiling):
             one, two = run(each, first, None, None)[0], run(each, second, None, None)[0]
             found.append([one, two, *torch.autograd.grad((one * two).sum(), [first, second, *each.parameters()])])
         assert_same(found[0], [each.cpu() for each in found[1]])
-    assert graphs._graphs
+    assert cuda_graphs._graphs
 
 
 def test_new_weights_are_read(compiling):
@@ -139,7 +144,7 @@ def test_new_weights_are_read(compiling):
         with torch.inference_mode():
             one, _ = layer.step(inputs[:, 0], layer.initial_state(B))
         assert_same([one], [layer.plain_step(inputs[:, 0], layer.initial_state(B))[0].cpu()])
-    assert graphs._graphs
+    assert cuda_graphs._graphs
 
 
 @pytest.mark.parametrize("name", ["lstm", "gru", "mogrifier", "mingru", "qrnn", "lru", "slstm", "mlstm"])

@@ -12,10 +12,11 @@ from catalogue import BACKENDS, CELLS, make_layer, random_state
 from references import stack
 
 from rnnzoo.backends import BACKENDS as REGISTERED
-from rnnzoo.backends import cpp, select
+from rnnzoo.backends import select
 from rnnzoo.backends.select import choose
 from rnnzoo.cells import make_cell
 from rnnzoo.errors import InputError
+from rnnzoo.kernels.products import panels
 from rnnzoo.testing import check_cell
 
 torch.set_num_threads(1)
@@ -137,7 +138,7 @@ def test_auto_takes_a_backend_that_can_run_the_cell_and_says_why(case):
 def test_auto_knows_what_is_fast(monkeypatch, name, rows, size, able, expected):
     monkeypatch.setattr(select, "can_compile", lambda device: able != "nothing")
     known = {torch.float32, torch.bfloat16} if "bf16" in able else {torch.float32}
-    monkeypatch.setattr(cpp, "offers_products", lambda dtype: "C++" in able and dtype in known)
+    monkeypatch.setattr(panels, "offers_products", lambda dtype: "C++" in able and dtype in known)
     monkeypatch.setattr(select, "transformed", lambda: "transformed" in able)
     cell = make_cell(name, input_size=I, hidden_size=size).to(torch.bfloat16 if "narrow" in able else torch.float32)
     autocast = torch.autocast("cpu", torch.bfloat16, enabled="autocast" in able)

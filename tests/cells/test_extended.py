@@ -173,7 +173,7 @@ def test_how_a_mogrifier_begins(rank):
 @pytest.mark.parametrize("rank", [None, 2])
 @pytest.mark.parametrize("rounds", [0, 1, 4])
 def test_options_of_the_mogrifier_on_the_fused_backend(rounds, rank):
-    from rnnzoo.backends import fused
+    from rnnzoo.backends.fused import run as fused
 
     results = []
     for backend in (reference, fused):

@@ -10,7 +10,8 @@ import torch
 from catalogue import CELLS, load_weights
 from torch import nn
 
-from rnnzoo.backends import reference, scan
+from rnnzoo.backends import reference
+from rnnzoo.backends.scan import run as scan
 from rnnzoo.cells import make_cell
 from rnnzoo.errors import InputError
 from rnnzoo.layers.bridge import Bridge

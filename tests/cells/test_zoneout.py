@@ -9,10 +9,12 @@ from catalogue import CELLS, TOLERANCES, load_weights
 from small_models import SAMPLES
 from small_models import build as build_model
 
-from rnnzoo.backends import BACKENDS, fused, kernels, reference
+from rnnzoo.backends import BACKENDS, reference
+from rnnzoo.backends.fused import run as fused
 from rnnzoo.cells import make_cell
 from rnnzoo.cells.wrappers import RecurrentDropout, Zoneout, base_cell, drop_weights
 from rnnzoo.errors import InputError
+from rnnzoo.kernels.compile import cache
 from rnnzoo.layers.bridge import Bridge
 from rnnzoo.layers.recurrent import Recurrent
 from rnnzoo.state import flatten, map_state
@@ -133,7 +135,7 @@ def test_all_backends_have_the_gradients_of_the_reference(case):
 def test_compiled_kernels(monkeypatch, train):
     """Also where two cells differ in nothing but a rate."""
     monkeypatch.setenv("RNNZOO_COMPILE", "1")
-    case, before = CELLS["lstm"], set(kernels._compiled)
+    case, before = CELLS["lstm"], set(cache._compiled)
     for rates in ({"hidden": 0.4, "cell": 0.3}, {"hidden": 0.1, "cell": 0.3}):
         masks = torch.from_numpy(draw_masks(case, rates)) if train else None
         cell, _, values, state = build(case, rates, masks=masks)
@@ -145,7 +147,7 @@ def test_compiled_kernels(monkeypatch, train):
         ]
         for got, expected in zip(*found, strict=True):
             torch.testing.assert_close(got, expected, **EXACT)
-    assert set(kernels._compiled) > before
+    assert set(cache._compiled) > before
 
 
 @pytest.mark.parametrize("run", [reference.run, fused.run], ids=["reference", "fused"])

@@ -14,7 +14,7 @@ from small_models import SAMPLES, batch_of, build
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, weight_norm
 
-from rnnzoo.backends.form import signature
+from rnnzoo.cells.views import signature
 from rnnzoo.cells.wrappers import base_cell
 from rnnzoo.layers.recurrent import Recurrent
 

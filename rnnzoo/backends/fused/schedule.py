@@ -1,0 +1,326 @@
+"""The steps of the `fused` backend, forward and back: what is multiplied when, and where the numbers are put.
+
+Rows are packed (`rnnzoo.backends.fused.packing`).
+
+Axes: T steps, B rows of the batch, N packed rows of all steps, C of a chunk of steps, I input, P projected input or
+product, K what a product multiplies, O output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache, partial
+from itertools import chain
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from rnnzoo.backends.fused.packing import Packing
+from rnnzoo.backends.fused.program import Call, Multiply, Place, Rows, run
+from rnnzoo.backends.fused.row_kernels import Kernels
+from rnnzoo.backends.fused.structure import Form
+from rnnzoo.cells.base import StagedCell
+from rnnzoo.kernels.compile.cache import bind
+from rnnzoo.kernels.compile.cpp_kernel import Kernel
+from rnnzoo.kernels.products.linear import Product, Projection, WeightGrad
+from rnnzoo.numerics import wide
+
+CHUNK = 2**21  # numbers of projected input in one chunk of steps on a CPU
+
+
+class Arguments(NamedTuple):
+    """The tensors of one run, by their role."""
+
+    source: Tensor  # [N, I] inputs of an affine projection, or projected inputs [N, P]
+    mask: Sequence[Tensor]  # [N] rows that are no padding; empty if all are
+    affine: Sequence[Tensor]  # W, b; empty if the source is projected
+    weights: Sequence[Tensor]
+    parameters: Sequence[Tensor]
+    state: Sequence[Tensor]
+
+
+class Job:
+    """What a run hands to its backward pass besides tensors.
+
+    Args:
+        cell: the cell, for its code.
+        form: what its step is made of.
+        mark: its `signature`.
+        packing: where rows lie.
+        masked: whether there is padding among them.
+        dtype: the type of products under autocast, or None.
+        narrow: the type in which projected inputs and products are kept; None is that of the source and the weights.
+        affine: whether the projection is part of the run.
+    """
+
+    def __init__(
+        self, cell: StagedCell, form: Form, mark: Any, packing: Packing, *,
+        masked: bool, dtype: torch.dtype | None, narrow: torch.dtype | None, affine: bool,
+    ) -> None:  # fmt: skip
+        self.form = form
+        self.packing = packing
+        self.mark = (mark, affine, masked, narrow)
+        self.masked = masked
+        self.dtype = dtype
+        self.narrow = narrow
+        self.affine = affine
+        self.output_size = cell.output_size
+        self.differentiable = torch.is_grad_enabled()  # inside the function it is always off
+        self.kernels = Kernels(cell, form, biased=affine, masked=masked)
+        self.moving = self.kernels.moving
+        self.computed = [index for index, place in enumerate(form.operands) if place is None]
+        self.bound: dict[Any, Kernel] = {}
+
+    def name(self, tensors: Sequence[Tensor]) -> Arguments:
+        """Sort the arguments of the function by their role."""
+        return self.name_next(iter(tensors))
+
+    def name_next(self, left: Iterator[Tensor]) -> Arguments:
+        """Take the arguments of the function, and sort them by their role."""
+        form = self.form
+        counts = (self.masked, 2 * self.affine, len(form.operands), len(form.parameters), len(form.constant))
+        return Arguments(next(left), *([next(left) for _ in range(count)] for count in counts))
+
+    def call(self, name: str, *places: Place, index: int | None = None) -> Call:
+        """Return the call of a kernel, compiled where that is worth it; bound anew in each pass, for its shapes."""
+        key = (name, index)
+        kernel = self.bound.get(key)
+        if kernel is None:
+            kernel = getattr(self.kernels, name)
+            if index is not None:
+                kernel = partial(kernel, index)
+            rows = [isinstance(place, Rows) for place in places]
+            tensors = [place.buffer[: self.packing.rows] if isinstance(place, Rows) else place for place in places]
+            kernel = self.bound[key] = bind(kernel, (self.mark, *key), tensors, rows)
+        return Call(kernel, places)
+
+    def projected_size(self, given: Arguments) -> int:
+        """Return P."""
+        return len(given.affine[0]) if self.affine else given.source.shape[-1]
+
+    def chunks(self, given: Arguments) -> list[range]:
+        """Return the steps in parts whose projected input stays in a cache."""
+        return self.packing.chunks(None if given.source.is_cuda else CHUNK // self.projected_size(given))
+
+    def projection(self, given: Arguments) -> Projection | None:
+        """Return what projects the source, or None if it is projected."""
+        return Projection(*given.affine, dtype=self.dtype) if self.affine else None
+
+    def projected(self, part: Tensor, projection: Projection | None) -> Tensor:
+        """Return projected inputs [C, P] of a part of the source, without bias; an additive cell may add to them."""
+        if projection is not None:
+            return projection.forward(part).to(self.narrow or projection.shared[0].dtype)
+        return part.clone() if self.form.additive else part
+
+
+class Chunk:
+    """Where the rows of some steps lie.
+
+    Args:
+        packing: where those of all steps do.
+        steps: the steps.
+        back: whether the last step comes first.
+    """
+
+    def __init__(self, packing: Packing, steps: range, *, back: bool) -> None:
+        self.steps = steps
+        self.back = back
+        self.batch = packing.rows
+        self.first, last = packing.starts[steps.start], packing.starts[steps.stop]
+        self.rows = slice(self.first, last)
+        self.counts = self.table(packing.counts)
+        self.at = self.table(packing.starts)  # in all packed rows
+        self.local = self.at - self.first  # in those of this chunk
+        self.before = self.table(packing.befores)  # in the history of a field of the state: before the step
+        self.after = self.table(packing.afters)
+        # Where steps find their own part of two that they use in turns, and that of the step after them.
+        self.turns = [self.table([(step + ahead) % 2 * self.batch for step in range(steps.stop)]) for ahead in (0, 1)]
+
+    def table(self, numbers: Sequence[int]) -> Tensor:
+        """Return the numbers of these steps."""
+        own = numbers[self.steps.start : self.steps.stop]
+        return torch.tensor(own[::-1] if self.back else own, device="cpu")
+
+
+def chunk_of(packing: Packing, steps: range, *, back: bool) -> Chunk:
+    """Return where the rows of some steps lie, made once where all of them have every step."""
+    if packing.order is None and not torch._C._len_torch_dispatch_stack():  # which could make other tensors of them
+        return even_chunk(packing.rows, steps.start, steps.stop, back)
+    return Chunk(packing, steps, back=back)
+
+
+@lru_cache(maxsize=256)
+def even_chunk(rows: int, start: int, stop: int, back: bool) -> Chunk:
+    """Return where the rows of some steps lie if each step has so many."""
+    return Chunk(Packing(rows, stop, None), range(start, stop), back=back)
+
+
+def walk(job: Job, keep: bool, *tensors: Tensor) -> list[Tensor]:
+    """Go forward through the steps.
+
+    Args:
+        job: the job.
+        keep: whether to keep what the way back needs.
+        tensors: those of `Arguments`.
+
+    Returns:
+        Outputs [N, O], unless a field of the state is the output; moving fields [B + N, ...]; computed operands [N, K];
+        if `keep`, by chunk the projected inputs [C, P], to which an additive cell has added its products, and the
+        products of other cells.
+    """
+    given = job.name(tensors)
+    form, state, bias = job.form, given.state, given.affine[1:]
+    total, rows = len(given.source), job.packing.rows
+    layouts = [Product(weight, times=len(job.packing.counts), dtype=job.dtype) for weight in given.weights]
+    projection = job.projection(given)
+    histories = [history(state[place], total) for place in job.moving]
+    operands = [state[0].new_empty(total, given.weights[index].shape[1]) for index in job.computed]
+    separate = [] if form.output is not None else [state[0].new_empty(total, job.output_size)]
+    kept: list[list[Tensor]] = [[] for _ in (given.source, *layouts)]
+    for steps in job.chunks(given):
+        chunk = chunk_of(job.packing, steps, back=False)
+        # What is kept lies in rooms of one chunk, for memory of all steps would be asked of the system, and its pages
+        # made, in each run.
+        block = job.projected(given.source[chunk.rows], projection)
+        size = len(block) if keep else rows
+        weights = () if form.additive else given.weights
+        sums = [weight.new_empty(size, len(weight), dtype=job.narrow) for weight in weights]
+        if keep:
+            for rooms, room in zip(kept, (block, *sums), strict=False):
+                rooms.append(room)
+        at = Rows(block, chunk.local)
+        fields = fields_at(job, given, histories, chunk)
+        products = [Rows(each, chunk.local if keep else None) for each in sums]
+        places = operand_places(job, operands, fields, chunk)
+        calls: list[Call | Multiply] = []
+        for index, layout in enumerate(layouts):
+            if form.operands[index] is None:
+                before: tuple[Place, ...] = (at, *bias, *products[:index], *fields, *given.parameters)
+                calls.append(job.call("operand", *before, places[index], index=index))
+            out = at if form.additive else products[index]
+            calls.append(Multiply(layout, places[index], out, add=form.additive))
+        calls.append(job.call(
+            "forward", at, *bias, *products, *fields, *given.parameters,
+            *(Rows(mask, chunk.at) for mask in given.mask),
+            *(Rows(each, chunk.at) for each in separate),
+            *(Rows(each, chunk.after) for each in histories),
+        ))  # fmt: skip
+        run(calls, chunk.counts)
+    job.bound.clear()
+    return [*separate, *histories, *operands, *chain(*kept[0 if job.affine or form.additive else 1 :])]
+
+
+def walk_back(job: Job, wanted: bool, *tensors: Tensor) -> list[Tensor]:
+    """Go back through the steps.
+
+    Args:
+        job: the job.
+        wanted: whether the gradient of the source is.
+        tensors: gradients of the last moving fields and of the outputs, those of `Arguments`, what `walk` returned
+            besides separate outputs.
+
+    Returns:
+        Gradients of the source, if wanted, of affine, weights and parameters, and of the moving fields of the state.
+    """
+    form, moving = job.form, job.moving
+    left = iter(tensors)
+    g_final = [next(left) for _ in moving]
+    g_outputs = next(left)
+    given = job.name_next(left)
+    histories = [next(left) for _ in moving]
+    operands = [next(left) for _ in job.computed]
+    rows, count = job.packing.rows, len(given.weights)
+    chunks = [chunk_of(job.packing, steps, back=True) for steps in job.chunks(given)]
+    kept = [[next(left) for _ in chunks] for _ in range(job.affine or form.additive)]
+    kept = kept or [[given.source[chunk.rows] for chunk in chunks]]
+    kept += [[next(left) for _ in chunks] for _ in range(0 if form.additive else count)]
+    layouts = [Product(weight, times=len(job.packing.counts), dtype=job.dtype) for weight in given.weights]
+    projection = job.projection(given)
+    width = kept[0][0].dtype  # inputs may be narrower
+    most = max(len(block) for block in kept[0])
+    sums = [] if form.additive else [given.state[0].new_empty(most, len(weight)) for weight in given.weights]
+    g_source = torch.empty_like(given.source) if wanted or not job.affine else None
+    if job.affine or g_source is None:
+        scratch = given.source.new_empty(most, job.projected_size(given), dtype=width)
+        g_blocks = [scratch[: len(block)] for block in kept[0]]
+    else:
+        g_blocks = [g_source[chunk.rows] for chunk in chunks]
+    # These are sums over the steps.
+    g_weights = [WeightGrad(weight, dtype=job.dtype) for weight in given.weights]
+    g_parameters = [torch.zeros_like(value, dtype=wide(value.dtype)) for value in given.parameters]
+    # Steps take turns: one reads the gradients of the fields after it where the next one writes those before it. Rows
+    # that have not begun, for they end earlier, find the gradient of their last state in both.
+    g_fields = [torch.cat([value, value]).contiguous() for value in g_final]  # [2 B, ...]
+    extra_places = job.kernels.extra_places
+    slot = {index: rank for rank, index in enumerate(i for i in range(count) if form.operands[i] is not None)}
+    g_extra = [  # of the type that products have: compiled kernels trust it
+        torch.zeros_like(
+            g_final[place], dtype=job.narrow or given.weights[index].dtype, memory_format=torch.contiguous_format
+        )
+        for place, index in zip(extra_places, slot, strict=True)
+    ]
+    g_operands = [given.state[0].new_empty(rows, given.weights[index].shape[1]) for index in job.computed]
+    g_outputs = g_outputs.contiguous()
+    for number, chunk in reversed(list(enumerate(chunks))):
+        g_block = g_blocks[number]
+        at, *products = (Rows(rooms[number], chunk.local) for rooms in kept)
+        fields = fields_at(job, given, histories, chunk)
+        g_at, *g_products = (Rows(buffer, chunk.local) for buffer in (g_block, *sums))
+        g_before, g_after = ([Rows(buffer, turns) for buffer in g_fields] for turns in chunk.turns)
+        calls: list[Call | Multiply] = [job.call(
+            "backward", at, *given.affine[1:], *products, *fields, *given.parameters,
+            *(Rows(mask, chunk.at) for mask in given.mask), Rows(g_outputs, chunk.at), *g_after, *map(Rows, g_extra),
+            g_at, *g_products, *g_before, *g_parameters,
+        )]  # fmt: skip
+        for index in reversed(range(count)):
+            direct = index in slot
+            g_operand = Rows(g_extra[slot[index]] if direct else g_operands[job.computed.index(index)])
+            g_product = g_at if form.additive else g_products[index]
+            calls.append(Multiply(layouts[index], g_product, g_operand, back=True))
+            if not direct:
+                calls.append(job.call(
+                    "operand_backward", at, *given.affine[1:], *products[:index], *fields, *given.parameters,
+                    g_operand, g_at, *g_products[:index], *g_before, *g_parameters, index=index,
+                ))  # fmt: skip
+        run(calls, chunk.counts)
+        g_projected = g_block
+        if projection is not None:
+            g_part = g_source[chunk.rows] if wanted and g_source is not None else None
+            g_projected = projection.backward(g_block, given.source[chunk.rows], g_part)
+        for index, buffer in enumerate([g_projected] if form.additive else sums):
+            place = form.operands[index]
+            if place is None:
+                multiplied = operands[job.computed.index(index)][chunk.rows]
+            else:
+                multiplied = job.packing.before(histories[moving.index(place)], chunk.steps)
+            g_weights[index].add(buffer[: len(multiplied)], multiplied)
+    g_first = [each[:rows] for each in g_fields]
+    for place, extra in zip(extra_places, g_extra, strict=True):
+        g_first[place] += extra
+    job.bound.clear()
+    g_affine = () if projection is None else projection.total()
+    totals = chain((grad.total() for grad in g_weights), g_parameters)
+    narrow = [each.to(value.dtype) for each, value in zip(totals, chain(given.weights, given.parameters), strict=True)]
+    return [*([g_source] if wanted and g_source is not None else []), *g_affine, *narrow, *g_first]
+
+
+def history(initial: Tensor, total: int) -> Tensor:
+    """Return room for a field of the state [B + N, ...] that begins with `initial` [B, ...]."""
+    room = initial.new_empty(len(initial) + total, *initial.shape[1:])
+    room[: len(initial)] = initial
+    return room
+
+
+def fields_at(job: Job, given: Arguments, histories: Sequence[Tensor], chunk: Chunk) -> list[Rows]:
+    """Return the fields of the state before each step."""
+    fields = [Rows(field) for field in given.state]
+    for place, buffer in zip(job.moving, histories, strict=True):
+        fields[place] = Rows(buffer, chunk.before)
+    return fields
+
+
+def operand_places(job: Job, operands: Sequence[Tensor], fields: Sequence[Rows], chunk: Chunk) -> list[Rows]:
+    """Return for each product what it multiplies at each step: a field of the state, or room for what is computed."""
+    rooms = iter(operands)
+    return [Rows(next(rooms), chunk.at) if place is None else fields[place] for place in job.form.operands]

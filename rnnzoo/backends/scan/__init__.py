@@ -1,0 +1,1 @@
+"""Linear cells over time: one pass over memory; `run` is the backend."""
