@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rnnzoo.cli.arguments import BARE, Arguments, sort_arguments
-from rnnzoo.cli.run_folder import claim_run_folder, run_name
+from rnnzoo.cli.run_folder import ALLOW_CHANGED_DATA, claim_run_folder, run_name
 from rnnzoo.errors import InputError
 from rnnzoo.files import write_atomically
 from rnnzoo.recipes import find_recipe, read_recipe
@@ -48,14 +48,13 @@ options, in any order:
   --help                   this text
 """
 OWN = ("run_dir", "resume")
-ALLOW = "allow_changed_data"
 PREFIXES = ("model", "data", "trainer", "seed_everything", "imports")
 KEPT_OPEN = ("--data.", "--trainer.", "--imports", *BARE)  # what may be said anew of a run that is resumed
 
 
 def run(argv: list[str]) -> int:
     """Fit, evaluate and report; return the exit code."""
-    arguments = sort_arguments(argv, own=OWN, prefixes=PREFIXES, flags=(ALLOW,))
+    arguments = sort_arguments(argv, own=OWN, prefixes=PREFIXES, flags=(ALLOW_CHANGED_DATA,))
     if {"--help", "-h"} & set(arguments.overrides):
         echo(HELP)
         return 0
@@ -77,7 +76,7 @@ def run(argv: list[str]) -> int:
         overrides = [help_of_recipe(word, configs) for word in arguments.overrides]
         cli = ZooCLI([*(f"--config={config}" for config in configs), *overrides], run_folder=folder, resumed=resumed)
         assert folder is not None  # the parser has answered questions and left
-        allow = ALLOW in arguments.flags
+        allow = ALLOW_CHANGED_DATA in arguments.flags
         fit_and_report(cli, folder, title=title, command=["rnnzoo", "fit", *argv], allow_changed=allow)
     return 0
 

@@ -14,7 +14,7 @@ from rnnzoo.terminal import echo
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rnnzoo.models.gate_values import GateValues
+    from rnnzoo.diagnostics.gate_values import GateValues
 
 SUMMARY = "show what the gates of a trained model do over the characters or words of a text"
 HELP = """usage: rnnzoo gates RUN_OR_MODEL --text TEXT [--layer NAME] [--output FILE.png]
@@ -51,7 +51,7 @@ def run(argv: list[str]) -> int:
 
     from rnnzoo import plots
     from rnnzoo.bundle import load
-    from rnnzoo.models.gate_values import gate_values
+    from rnnzoo.diagnostics.gate_values import gate_values
 
     layers = gate_values(load(arguments.positional), own["text"])
     layer = own.get("layer", next(iter(layers)))

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rnnzoo.models.gradient_flow import GradientFlow
-from rnnzoo.models.step_gradients import StepGradients
+from rnnzoo.diagnostics.gradient_flow import GradientFlow
+from rnnzoo.diagnostics.step_gradients import StepGradients
 from rnnzoo.plots import COLOURS, MARKERS, new_figure, save
 
 Row = tuple[str, str, GradientFlow]  # cell, when it was measured, result

@@ -10,8 +10,8 @@ from pathlib import Path
 from rnnzoo.cli.gradient_plots import draw_curves, draw_gates
 from rnnzoo.cli.listing import show
 from rnnzoo.cli.run_report import versions
+from rnnzoo.diagnostics.gradient_flow import GradientFlow
 from rnnzoo.files import write_atomically
-from rnnzoo.models.gradient_flow import GradientFlow
 from rnnzoo.report import finite, table_row
 from rnnzoo.terminal import echo
 

@@ -162,7 +162,7 @@ def load_trained(cli: ZooCLI, path: str) -> ZooModel:
 def take_apart(cli: ZooCLI, path: str | None, folder: Path, *, title: str) -> None:
     """Take the gradient of a batch apart by step: print what it shows, write ``by_step.json`` and ``by_step.png``."""
     from rnnzoo.cli.gradient_plots import draw_steps
-    from rnnzoo.models.step_gradients import step_gradients
+    from rnnzoo.diagnostics.step_gradients import step_gradients
 
     model = cli.model if path is None else load_trained(cli, path)
     batch = first_batch(cli, model)
@@ -184,7 +184,7 @@ def first_batch(cli: ZooCLI, model: ZooModel) -> Batch:
 def measure(cli: ZooCLI, model: ZooModel, batch: Batch, lags: int | None, when: str) -> Measured:
     """Measure a model."""
     from rnnzoo.cli.gradient_report import Measured
-    from rnnzoo.models.gradient_flow import measure_flow
+    from rnnzoo.diagnostics.gradient_flow import measure_flow
 
     trainer: Any = cli.trainer
     flow = measure_flow(

@@ -12,7 +12,7 @@ import yaml
 
 from rnnzoo.bundle import sha256, weights_file
 from rnnzoo.cli.engine import ZooCLI
-from rnnzoo.cli.fit import ALLOW
+from rnnzoo.cli.run_folder import ALLOW_CHANGED_DATA
 from rnnzoo.errors import InputError
 from rnnzoo.files import write_atomically
 
@@ -103,7 +103,7 @@ def check_inputs(cli: ZooCLI, run: Path, *, allow: bool) -> Inputs:
             f"--resume {run}",
             expected="the files that the run began with",
             got="; ".join(changed),
-            fix=f"bring them back, or give --{ALLOW} to go on with these",
+            fix=f"bring them back, or give --{ALLOW_CHANGED_DATA} to go on with these",
         )
     if changed:
         change = f"resumed after {cli.resumed.steps} steps on changed files: {'; '.join(changed)}"

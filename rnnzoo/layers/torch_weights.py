@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -10,14 +10,28 @@ from torch import Tensor, nn
 from rnnzoo.cells.wrappers import Wrapper, base_cell
 from rnnzoo.errors import InputError
 
-if TYPE_CHECKING:
-    from rnnzoo.layers.recurrent import Recurrent
-
 KINDS = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN, "rnn_relu": nn.RNN}  # by our name of the cell
 MODES = {"LSTM": "lstm", "GRU": "gru", "RNN_TANH": "rnn", "RNN_RELU": "rnn_relu"}
 
 
-def load_torch(layers: Recurrent, module: nn.RNNBase) -> None:
+class RecurrentLayers(Protocol):
+    """What is read of `Recurrent`, which imports this module."""
+
+    cells: nn.ModuleList
+    norms: nn.ModuleList
+    initial: nn.ParameterList
+    cell_name: str
+    input_size: int
+    num_layers: int
+    bidirectional: bool
+    dropout: float
+    weight_drop: float
+    locked_dropout: bool
+    residual: bool
+    training: bool
+
+
+def load_torch(layers: RecurrentLayers, module: nn.RNNBase) -> None:
     """Copy weights as `Recurrent.load_torch` says."""
     check_shapes(layers, module)
     with torch.no_grad():
@@ -34,7 +48,7 @@ def load_torch(layers: Recurrent, module: nn.RNNBase) -> None:
             cell.bias.copy_(first + second)
 
 
-def check_shapes(layers: Recurrent, module: nn.RNNBase) -> None:
+def check_shapes(layers: RecurrentLayers, module: nn.RNNBase) -> None:
     """See that a torch module is what the layers are.
 
     Raises:
@@ -55,7 +69,7 @@ def check_shapes(layers: Recurrent, module: nn.RNNBase) -> None:
         )
 
 
-def to_torch(layers: Recurrent) -> nn.RNNBase:
+def to_torch(layers: RecurrentLayers) -> nn.RNNBase:
     """Make a torch module as `Recurrent.to_torch` says."""
     masked = isinstance(layers.cells[0], Wrapper) or layers.locked_dropout or layers.weight_drop > 0
     if layers.cell_name not in KINDS or layers.residual or len(layers.norms) or len(layers.initial) or masked:

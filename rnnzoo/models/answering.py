@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 from rnnzoo.errors import InputError
+from rnnzoo.processors.base import Processor
 from rnnzoo.schema import is_finite
-
-if TYPE_CHECKING:
-    from rnnzoo.models.base import ZooModel
 
 Sample = Mapping[str, Any] | InputError  # an error where a sample could not be read
 Row = dict[str, Any] | InputError  # encoded
 
 
+class AnsweringModel(Protocol):
+    """What is used of `ZooModel`, which imports this module."""
+
+    processor: Processor
+
+    def to_batch(self, rows: Sequence[dict[str, Any]]) -> Any:
+        """Return encoded samples as a batch."""
+
+    def answer_batch(self, batch: Any) -> list[dict[str, Any]]:
+        """Return an answer for each sample of a batch."""
+
+
 def answer_stream(
-    model: ZooModel, samples: Iterable[Sample], *, batch_size: int, skip_bad: bool
+    model: AnsweringModel, samples: Iterable[Sample], *, batch_size: int, skip_bad: bool
 ) -> Iterator[dict[str, Any]]:
     """Answer raw samples in their order; those before one that is refused are answered before the error is raised.
 
@@ -64,7 +74,7 @@ def name_of(sample: Sample, index: int) -> str:
     return f"sample {index}" if isinstance(sample, InputError) else str(sample.get("name", f"sample {index}"))
 
 
-def encoded(model: ZooModel, sample: Sample, index: int) -> dict[str, Any] | InputError:
+def encoded(model: AnsweringModel, sample: Sample, index: int) -> dict[str, Any] | InputError:
     """Return a raw sample as numbers, with its index as its id; or the error if it is refused."""
     if isinstance(sample, InputError):
         return sample
@@ -79,7 +89,9 @@ def named(error: InputError, name: str) -> InputError:
     return error if name in str(error) else InputError.from_text(f"{name}: {error}")
 
 
-def make_batch(model: ZooModel, rows: list[Row], names: list[str], *, skip_bad: bool) -> tuple[Any, InputError | None]:
+def make_batch(
+    model: AnsweringModel, rows: list[Row], names: list[str], *, skip_bad: bool
+) -> tuple[Any, InputError | None]:
     """Return a batch of the encoded samples that are no errors; None if there are none.
 
     Some are refused only now, such as images that cannot be read: errors take their place, or, if nothing is skipped,
@@ -100,13 +112,13 @@ def make_batch(model: ZooModel, rows: list[Row], names: list[str], *, skip_bad: 
     return collated(model, rows), refused
 
 
-def collated(model: ZooModel, rows: list[Row]) -> Any:
+def collated(model: AnsweringModel, rows: list[Row]) -> Any:
     """Return a batch of the encoded samples that are no errors."""
     good = [row for row in rows if not isinstance(row, InputError)]
     return model.to_batch(good) if good else None
 
 
-def collatable(model: ZooModel, row: Row, name: str) -> Row:
+def collatable(model: AnsweringModel, row: Row, name: str) -> Row:
     """Return an encoded sample, or the error if no batch can be made of it."""
     try:
         if not isinstance(row, InputError):
@@ -117,7 +129,7 @@ def collatable(model: ZooModel, row: Row, name: str) -> Row:
 
 
 def answer_rows(
-    model: ZooModel, batch: Any, rows: list[Row], names: list[str], *, skip_bad: bool
+    model: AnsweringModel, batch: Any, rows: list[Row], names: list[str], *, skip_bad: bool
 ) -> Iterator[dict[str, Any]]:
     """Answer a batch, and the errors among the encoded samples that it is of."""
     answers = iter(() if batch is None else model.answer_batch(batch))

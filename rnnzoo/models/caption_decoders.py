@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from rnnzoo.decoding.hard_attention import HardChoice, HardOptions
-from rnnzoo.decoding.visual import PlainDecoder, VisualDecoder
-from rnnzoo.decoding.visual_attention import GazeDecoder, TopDownDecoder
+from rnnzoo.decoders.hard_attention import HardChoice, HardOptions
+from rnnzoo.decoders.visual import PlainDecoder, VisualDecoder
+from rnnzoo.decoders.visual_attention import GazeDecoder, TopDownDecoder
 from rnnzoo.errors import InputError, unknown_name
 from rnnzoo.layers import Recurrent, VocabularyHead
 from rnnzoo.layers.attention import AdditiveAttention

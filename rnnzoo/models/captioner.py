@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from rnnzoo import plots
 from rnnzoo.batches import CaptionBatch
-from rnnzoo.decoding.hard_attention import HardOptions
+from rnnzoo.decoders.hard_attention import HardOptions
+from rnnzoo.decoders.visual import PlainDecoder, Reading, VisualContext
+from rnnzoo.decoders.visual_attention import GazeDecoder
 from rnnzoo.decoding.options import SearchOptions
 from rnnzoo.decoding.sampling import content_seeds
 from rnnzoo.decoding.search import search
 from rnnzoo.decoding.trace import Hypothesis
-from rnnzoo.decoding.visual import PlainDecoder, Reading, VisualContext
-from rnnzoo.decoding.visual_attention import GazeDecoder
 from rnnzoo.errors import InputError, check_list, check_share, unknown_name
 from rnnzoo.layers.vision import OWN_NETWORKS, SMALL_CNN, ImageEncoder
 from rnnzoo.metrics import CaptionScores, ExactMatch, MeanLoss, Pointing, ZooMetric, caption_tokens

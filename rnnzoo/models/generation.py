@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -12,18 +12,44 @@ from torch import Tensor
 from rnnzoo.decoding.continuation import Continuation, ReadText
 from rnnzoo.decoding.options import SearchOptions
 from rnnzoo.decoding.search import search, stream, stream_distributions
+from rnnzoo.layers.recurrent import Recurrent
 from rnnzoo.models.options import as_options
+from rnnzoo.processors.language import LanguageProcessor
 from rnnzoo.text.tokenizer import PAD_ID, UNKNOWN_ID
 from rnnzoo.text.writer import TextWriter
-
-if TYPE_CHECKING:
-    from rnnzoo.models.language_model import LanguageModel
 
 READ_STEPS = 1024  # of a long text that are read at once
 
 
+class TextModel(Protocol):
+    """What is used of `LanguageModel`, which imports this module."""
+
+    processor: LanguageProcessor
+    recurrent: Recurrent
+    training: bool
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+
+    def train(self, mode: bool = True) -> Any:
+        """Set training mode."""
+
+    def eval(self) -> Any:
+        """Set evaluation mode."""
+
+    def start_state(self, batch_size: int) -> Any:
+        """Return the state before the first token."""
+
+    def read_step(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Read one token [B] of each row: return the logits [B, V] of the next, and the state."""
+
+    def vectors(self, tokens: Tensor) -> Tensor:
+        """Return what the recurrent layers read for tokens."""
+
+
 def stream_text(
-    model: LanguageModel,
+    model: TextModel,
     prompt: str,
     *,
     max_tokens: int | None,
@@ -49,7 +75,7 @@ def stream_text(
 
 
 def token_distributions(
-    model: LanguageModel, prompt: str, *, options: SearchOptions, unknown: str = "refuse", seed: int = 0
+    model: TextModel, prompt: str, *, options: SearchOptions, unknown: str = "refuse", seed: int = 0
 ) -> tuple[list[int], Tensor]:
     """Return the tokens [T] that `stream_text` goes on with, and the distributions [T, V] that they were chosen from.
 
@@ -83,7 +109,7 @@ def generation_options(options: SearchOptions | Mapping[str, Any] | None, max_to
     return chosen if max_tokens is None else dataclasses.replace(chosen, max_length=max_tokens)
 
 
-def continuation(model: LanguageModel) -> Continuation:
+def continuation(model: TextModel) -> Continuation:
     """Return the decoder that goes on from a text."""
 
     def read(tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
@@ -93,7 +119,7 @@ def continuation(model: LanguageModel) -> Continuation:
     return Continuation(read, vocabulary_size=size, endless=not model.processor.document_end)
 
 
-def read_text(model: LanguageModel, ids: list[int]) -> ReadText:
+def read_text(model: TextModel, ids: list[int]) -> ReadText:
     """Return the context of a continuation: the end token and all tokens but the last are read at once."""
     ids = [model.processor.end_id, *ids]
     tokens = torch.tensor([ids], device=model.device)  # [1, T]
@@ -104,7 +130,7 @@ def read_text(model: LanguageModel, ids: list[int]) -> ReadText:
     return ReadText(state, tokens[:, -1])
 
 
-def never(model: LanguageModel) -> tuple[int, ...]:
+def never(model: TextModel) -> tuple[int, ...]:
     """Return the ids that a text never goes on with: what stands for no text, and an end where there is none."""
     processor = model.processor
     end = () if processor.line_end or processor.document_end else (processor.end_id,)

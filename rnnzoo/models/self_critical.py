@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from rnnzoo.batches import IGNORED
+from rnnzoo.decoders.visual import VisualContext, VisualDecoder
 from rnnzoo.decoding.options import SearchOptions
 from rnnzoo.decoding.search import search
 from rnnzoo.decoding.trace import Hypothesis
-from rnnzoo.decoding.visual import VisualContext, VisualDecoder
 from rnnzoo.metrics.cider import CiderD
 from rnnzoo.models.caption_options import SelfCriticalOptions
 from rnnzoo.models.losses import Objective, RegularisedObjective

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from rnnzoo import plots
 from rnnzoo.batches import PairBatch
-from rnnzoo.decoding.attention_decoder import AttentionDecoder, DecoderContext
+from rnnzoo.decoders.attention import AttentionDecoder, DecoderContext
 from rnnzoo.decoding.sampling import content_seeds
 from rnnzoo.decoding.search import Hypothesis, SearchOptions, search
 from rnnzoo.errors import InputError, check_list, check_share, unknown_name

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from rnnzoo.cli.gradient_plots import draw_curves
 from rnnzoo.cli.main import main
-from rnnzoo.models.gradient_flow import GradientFlow, LagCurve
+from rnnzoo.diagnostics.gradient_flow import GradientFlow, LagCurve
 
 SMALL = ["--data.limit", "64", "--model.hidden_size", "8", "--trainer.accelerator", "cpu"]
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning warns of small data; `rnnzoo` itself must not rely on it

@@ -21,9 +21,9 @@ from torch.func import functional_call
 
 from rnnzoo.batches import IGNORED, Batch, CaptionBatch
 from rnnzoo.cells.base import Cell
+from rnnzoo.diagnostics.gradient_tape import cells_by_place, recording
 from rnnzoo.errors import InputError
 from rnnzoo.models.base import ZooModel
-from rnnzoo.models.gradient_tape import cells_by_place, recording
 from rnnzoo.models.transfer import recurrent_layers
 
 SUM_TOLERANCE = 1e-4  # relative to the loss: what differs by more is no sum over steps

@@ -7,10 +7,10 @@ import torch
 from small_models import SAMPLES, build
 
 from rnnzoo.cells import CELLS
+from rnnzoo.diagnostics.gate_values import gate_values
+from rnnzoo.diagnostics.gradient_flow import own_names
+from rnnzoo.diagnostics.gradient_tape import recording
 from rnnzoo.errors import InputError
-from rnnzoo.models.gate_values import gate_values
-from rnnzoo.models.gradient_flow import own_names
-from rnnzoo.models.gradient_tape import recording
 
 FORWARD = "recurrent.layer 0 forward"
 READERS = {"SequenceClassifier", "SequenceTagger", "LanguageModel", "Translator"}

@@ -9,10 +9,10 @@ import torch
 from torch.nn.functional import one_hot
 
 from rnnzoo.batches import IGNORED
+from rnnzoo.decoders.hard_attention import HardChoice, HardOptions
+from rnnzoo.decoders.visual import PlainDecoder
+from rnnzoo.decoders.visual_attention import GazeDecoder, TopDownDecoder
 from rnnzoo.decoding import SearchOptions, score, search
-from rnnzoo.decoding.hard_attention import HardChoice, HardOptions
-from rnnzoo.decoding.visual import PlainDecoder
-from rnnzoo.decoding.visual_attention import GazeDecoder, TopDownDecoder
 from rnnzoo.errors import InputError
 from rnnzoo.layers import Recurrent, VocabularyHead, WordEmbedding
 from rnnzoo.layers.attention import AdditiveAttention

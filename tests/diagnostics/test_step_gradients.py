@@ -7,9 +7,9 @@ import torch
 from small_models import SAMPLES, batch_of, build
 
 from rnnzoo.cells import CELLS
+from rnnzoo.diagnostics.gradient_tape import cells_by_place
+from rnnzoo.diagnostics.step_gradients import separate_weights, step_gradients
 from rnnzoo.errors import InputError
-from rnnzoo.models.gradient_tape import cells_by_place
-from rnnzoo.models.step_gradients import separate_weights, step_gradients
 
 STEPWISE = {"SequenceTagger": {"crf": False}, "FrameLabeller": {}, "LanguageModel": {}, "Translator": {}}
 

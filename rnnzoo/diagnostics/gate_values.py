@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from rnnzoo.batches import PairBatch, StreamBatch, TaggingBatch, TextBatch
+from rnnzoo.diagnostics.gradient_flow import own_names
+from rnnzoo.diagnostics.gradient_tape import Call, cells_by_place, recording
 from rnnzoo.errors import InputError
 from rnnzoo.models.base import ZooModel
-from rnnzoo.models.gradient_flow import own_names
-from rnnzoo.models.gradient_tape import Call, cells_by_place, recording
 from rnnzoo.models.transfer import recurrent_layers
 
 ORDER = "ifogrzn"  # gates are shown in this order, as the papers write them; others follow

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from rnnzoo.batches import Batch
 from rnnzoo.cells.base import Cell
 from rnnzoo.cells.wrappers import base_cell
+from rnnzoo.diagnostics.gradient_tape import Call, cells_by_place, recording
 from rnnzoo.errors import InputError
 from rnnzoo.models.base import ZooModel
-from rnnzoo.models.gradient_tape import Call, cells_by_place, recording
 from rnnzoo.models.training import DEFAULT_GRADIENT_CLIP
 from rnnzoo.models.transfer import recurrent_layers
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rnnzoo.decoding.attention_decoder import shifted
+from rnnzoo.decoders.attention import shifted
 from rnnzoo.decoding.decoder import Step
 from rnnzoo.errors import InputError
 from rnnzoo.layers.attention import Memory

@@ -1,6 +1,6 @@
 """Caption decoders that look at another place of the image for each word.
 
-Axes as in `rnnzoo.decoding.visual`; K rows for each image.
+Axes as in `rnnzoo.decoders.visual`; K rows for each image.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rnnzoo.decoding.hard_attention import HardChoice
-from rnnzoo.decoding.visual import Glance, VisualContext, VisualDecoder, masked_mean, region_mask, top_hidden
+from rnnzoo.decoders.hard_attention import HardChoice
+from rnnzoo.decoders.visual import Glance, VisualContext, VisualDecoder, masked_mean, region_mask, top_hidden
 from rnnzoo.layers.attention import Attention, masked_softmax
 from rnnzoo.layers.embedding import WordEmbedding
 from rnnzoo.layers.initial_state import InitialState

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rnnzoo.batches import IGNORED
-from rnnzoo.decoding.attention_decoder import AttentionDecoder, shifted
+from rnnzoo.decoders.attention import AttentionDecoder, shifted
 from rnnzoo.errors import InputError
 from rnnzoo.layers import Recurrent, VocabularyHead, WordEmbedding
 from rnnzoo.layers.attention import ATTENTIONS

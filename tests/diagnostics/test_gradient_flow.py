@@ -10,9 +10,9 @@ from small_models import SAMPLES, batch_of, build
 
 from rnnzoo.batches import IGNORED
 from rnnzoo.cells import CELLS
+from rnnzoo.diagnostics.gradient_flow import measure_flow, own_names, summarise_lags
+from rnnzoo.diagnostics.gradient_tape import Call, Tape, cells_by_place
 from rnnzoo.errors import InputError
-from rnnzoo.models.gradient_flow import measure_flow, own_names, summarise_lags
-from rnnzoo.models.gradient_tape import Call, Tape, cells_by_place
 from rnnzoo.state import map_state
 
 TEXT = "the cat sat on the mat and the cat sat on the mat again"
