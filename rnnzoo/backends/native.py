@@ -19,6 +19,7 @@ from rnnzoo.cells.base import Cell, HiddenState
 from rnnzoo.cells.elman import ElmanCell, IdentityElmanCell, ReluElmanCell
 from rnnzoo.cells.gru import GRUCell
 from rnnzoo.cells.lstm import LSTMCell, LSTMState
+from rnnzoo.kernels import torch_private
 from rnnzoo.lengths import last_valid, length_mask, zero_padding
 from rnnzoo.state import State
 
@@ -93,7 +94,7 @@ def run_lstm(cell: LSTMCell, inputs: Tensor, lengths: Tensor | None, state: LSTM
 def multiplies(dtype: torch.dtype) -> bool:
     """Return whether oneDNN multiplies numbers of a narrow type on this processor."""
     name = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_mkldnn_fp16_supported"}.get(dtype, "")
-    return bool(getattr(torch.ops.mkldnn, name, lambda: True)())
+    return not name or torch_private.supports(f"torch.ops.mkldnn.{name}")
 
 
 def for_backward() -> bool:

@@ -34,7 +34,8 @@ in turns in the same run. Let nothing else run meanwhile.
   --repeats N      samples of each (default 5)
   --json FILE      write the rows as JSON too, into a new file; - writes them to the screen instead of the table
   --quick          tiny sizes, to see that everything runs; the figures mean nothing
-  --explain CELL   say which backend `auto` takes for a cell at some sizes, and why
+  --explain CELL   say which backend `auto` takes for a cell at some sizes, and why;
+                   how it is executed here, and why not faster
 """
 OPTIONS = ("cells", "device", "threads", "repeats", "json", "explain")
 SIZES = (
@@ -229,13 +230,39 @@ def explain(name: str) -> None:
     from rnnzoo.cells import make_cell
     from rnnzoo.cli.listing import show as show_table
 
-    rows = []
+    rows, slower = [], dict[str, None]()
     for batch, steps, size, least in SIZES:
         cell, inputs = make_cell(name, input_size=size, hidden_size=size), torch.zeros(batch, steps, size)
         choice = choose(cell, "auto", inputs, torch.linspace(least, steps, batch).long())
         times = f"{least}-{steps}" if least < steps else str(steps)
-        rows.append({"shape": f"B {batch} T {times} H {size}", "backend": choice.name, "why": choice.reason})
+        mode, why_slower = execution_mode(cell, choice.name)
+        rows.append(
+            {"shape": f"B {batch} T {times} H {size}", "backend": choice.name, "runs as": mode, "why": choice.reason}
+        )
+        slower |= dict.fromkeys(why_slower)
     show_table(rows, as_json=False)
+    for reason in slower:
+        print(f"not faster, since {reason}")
+
+
+def execution_mode(cell: Any, backend: str) -> tuple[str, list[str]]:
+    """Return how the steps of a fused run are executed in this process, tried on a small batch, and why not faster."""
+    if backend != "fused":
+        return "", []
+    import warnings
+
+    from rnnzoo.backends import BACKENDS
+    from rnnzoo.kernels.settings import compiling_now, last_mode, steps_down
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the reasons are printed below
+        inputs = next(cell.parameters()).new_zeros(4, 4, cell.input_size)
+        with compiling_now():
+            BACKENDS[backend](cell, inputs, None, None)
+    reasons = list(steps_down().values())
+    if os.environ.get("RNNZOO_COMPILE") == "0":
+        reasons.append("RNNZOO_COMPILE=0 is set")
+    return last_mode(), reasons
 
 
 def list_suites() -> str:

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rnnzoo.kernels import torch_private
 from rnnzoo.kernels.settings import compiling_now
 
 Function = Callable[..., Sequence[Tensor]]
@@ -161,4 +162,9 @@ def copy_all(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
         theirs.append(source)
     with torch.no_grad():
         for ours, theirs in by_type.values():
-            torch._foreach_copy_(ours, theirs)
+            copy_many = torch_private.lookup("torch._foreach_copy_")
+            if copy_many is None:
+                for target, source in zip(ours, theirs, strict=True):
+                    target.copy_(source)
+            else:
+                copy_many(ours, theirs)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 
+from rnnzoo.kernels import torch_private
+
 PROCESSORS = ("AVX2", "AVX512")  # that have small products, as torch names them
 COMPILERS = ("c++", "g++", "clang++", "cl")
 
@@ -35,9 +37,9 @@ def mkl_is_slow() -> bool:
 
 def has_amx() -> bool:
     """Return whether the processor multiplies matrices of bfloat16 as a whole."""
-    return bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
+    return torch_private.supports("torch.cpu._is_amx_tile_supported")
 
 
 def has_fast_bf16() -> bool:
     """Return whether the processor multiplies bfloat16 by instructions of its own."""
-    return has_amx() or bool(getattr(torch.cpu, "_is_avx512_bf16_supported", bool)())
+    return has_amx() or torch_private.supports("torch.cpu._is_avx512_bf16_supported")

@@ -8,6 +8,7 @@ compute what it would have computed in the old one.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -17,6 +18,8 @@ import torch
 COMPILE_AFTER = 20  # runs with the same layouts; what comes less often is not worth the time that compiling takes
 
 _hurry = ContextVar("hurry", default=False)
+_steps_down: dict[str, str] = {}  # cause → reason
+_mode = [""]  # of the last run
 _training = [False]  # whether kernels for CPUs are compiled at their first use
 
 
@@ -33,6 +36,35 @@ def on_first_use(device: torch.device) -> bool:
     """Return whether kernels for a device are compiled at their first use."""
     mode = os.environ.get("RNNZOO_COMPILE", "")
     return mode == "1" or (mode != "0" and device.type == "cpu" and _training[0])
+
+
+def step_down(cause: str, reason: str, fix: str = "") -> None:
+    """Record that something slower runs than could, and warn, once for each cause.
+
+    Args:
+        cause: tells causes apart.
+        reason: what is missing or failed, and what runs instead.
+        fix: what the user can do; where it is nothing, no warning is given.
+    """
+    if cause not in _steps_down:
+        _steps_down[cause] = reason
+        if fix:
+            warnings.warn(f"rnnzoo: {reason}, with the same numbers but slower; {fix}", stacklevel=3)
+
+
+def steps_down() -> dict[str, str]:
+    """Return why something slower runs in this process than could: cause → reason."""
+    return dict(_steps_down)
+
+
+def record_mode(mode: str) -> None:
+    """Record how the steps of the run that was just made were executed."""
+    _mode[0] = mode
+
+
+def last_mode() -> str:
+    """Return how the steps of the last run were executed: one C++ program, compiled kernels, or plain torch."""
+    return _mode[0]
 
 
 @contextmanager

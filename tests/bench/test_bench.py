@@ -134,7 +134,7 @@ def test_bf16_is_measured_where_it_is_fast(monkeypatch):
 def test_explain_names_a_backend_and_a_reason(capsys):
     assert main(["bench", "--explain", "gru"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["shape", "backend", "why"]
+    assert lines[0].split() == ["shape", "backend", "runs", "as", "why"]
     assert all("native" in line or "fused" in line for line in lines[1:])
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator, Sequence
+from functools import partial
+from types import MethodType
 from typing import NamedTuple
 
 import torch
@@ -16,6 +18,7 @@ from torch import Tensor
 from rnnzoo.kernels.compile.cpp_kernel import Compiled, Kernel
 from rnnzoo.kernels.products import panels
 from rnnzoo.kernels.products.linear import Product
+from rnnzoo.kernels.settings import record_mode
 
 
 class Rows(NamedTuple):
@@ -167,10 +170,21 @@ def run(calls: Sequence[Call | Multiply], counts: Tensor) -> None:
         counts: rows of each step, [S] in int64 on the CPU.
     """
     if panels.library() is not None and run_in_cpp(calls, counts):
+        record_mode("one C++ program")
         return
+    record_mode(mode_of([call.kernel for call in calls if isinstance(call, Call)]))
     rows = counts.tolist()
     for _ in zip(*(call.each(rows) for call in calls), strict=True):
         pass
+
+
+def mode_of(kernels: Sequence[Kernel]) -> str:
+    """Return how kernels that Python calls one by one are executed."""
+    if any(isinstance(kernel, MethodType | partial) for kernel in kernels):
+        return "plain torch"
+    if all(isinstance(kernel, Compiled) for kernel in kernels):
+        return "C++ kernels, called one by one"
+    return "kernels of torch's compiler, called one by one"
 
 
 def run_in_cpp(calls: Sequence[Call | Multiply], counts: Tensor) -> bool:

@@ -21,6 +21,7 @@ from rnnzoo.backends.fused.program import Call, Multiply, Place, Rows, run
 from rnnzoo.backends.fused.row_kernels import Kernels
 from rnnzoo.backends.fused.structure import Form
 from rnnzoo.cells.base import StagedCell
+from rnnzoo.kernels import torch_private
 from rnnzoo.kernels.compile.cache import bind
 from rnnzoo.kernels.compile.cpp_kernel import Kernel
 from rnnzoo.kernels.products.linear import Product, Projection, WeightGrad
@@ -145,7 +146,7 @@ class Chunk:
 
 def chunk_of(packing: Packing, steps: range, *, back: bool) -> Chunk:
     """Return where the rows of some steps lie, made once where all of them have every step."""
-    if packing.order is None and not torch._C._len_torch_dispatch_stack():  # which could make other tensors of them
+    if packing.order is None and not torch_private.has_dispatch_modes():  # which could make other tensors of them
         return even_chunk(packing.rows, steps.start, steps.stop, back)
     return Chunk(packing, steps, back=back)
 

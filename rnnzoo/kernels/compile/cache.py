@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rnnzoo.kernels import torch_private
 from rnnzoo.kernels.compile import cpp_writer
 from rnnzoo.kernels.compile.cpp_kernel import Compiled, Kernel, layouts
 from rnnzoo.kernels.compile.row_nodes import RefusedError
@@ -26,7 +27,7 @@ from rnnzoo.kernels.compile.trace import decompositions, of_any_rows, traced
 from rnnzoo.kernels.compile.trial import TRIED_ROWS, drawn, tried
 from rnnzoo.kernels.processor import has_compiler
 from rnnzoo.kernels.products import panels
-from rnnzoo.kernels.settings import COMPILE_AFTER, in_a_hurry, on_first_use
+from rnnzoo.kernels.settings import COMPILE_AFTER, in_a_hurry, on_first_use, step_down
 
 MOST_LAYOUTS = 6  # compiled for one kernel; rarer ones stay plain
 
@@ -81,8 +82,17 @@ def compile_kernel(kernel: Kernel, tensors: Sequence[Tensor], rows: Sequence[boo
         return tried(in_cpp(kernel, tensors, rows), kernel, tensors, rows)
     except Exception as error:  # it does something that is not known there, which torch's compiler may know
         _log.debug("a kernel that is not in C++: %s: %s", type(error).__name__, error)
+        if not isinstance(error, RefusedError | torch_private.MissingNameError):
+            step_down(
+                f"C++ kernels: {type(error).__name__}",
+                f"a kernel could not be made in C++ ({type(error).__name__}: {first_line(error)}); torch's compiler "
+                "or plain torch runs instead",
+                "please report this" if isinstance(error, ImportError) else "",  # others come from what the cell does
+            )
     try:
         return tried(by_torch(kernel, tensors, rows), kernel, tensors, rows)
+    except torch_private.MissingNameError:  # which has been said
+        return kernel
     except Exception as error:  # a compiler may fail in any way, and none is needed
         if any(rows):
             fixed = compile_kernel(kernel, drawn(tensors, rows, TRIED_ROWS[0]), [False] * len(rows))
@@ -94,14 +104,18 @@ def compile_kernel(kernel: Kernel, tensors: Sequence[Tensor], rows: Sequence[boo
                 )
             return kernel
         if not _failures:
-            lines = str(error).strip().splitlines()
             warnings.warn(
-                f"rnnzoo: no compiled kernels ({type(error).__name__}: {lines[0] if lines else ''}); "
+                f"rnnzoo: no compiled kernels ({type(error).__name__}: {first_line(error)}); "
                 "plain torch runs instead, with the same numbers but slower; a C++ compiler is needed",
                 stacklevel=2,
             )
         _failures.append(str(error))
         return kernel
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says."""
+    return next(iter(str(error).strip().splitlines()), "")
 
 
 def in_cpp(kernel: Kernel, tensors: Sequence[Tensor], rows: Sequence[bool]) -> Kernel:
@@ -132,5 +146,5 @@ def by_torch(kernel: Kernel, tensors: Sequence[Tensor], rows: Sequence[bool]) ->
         graph = traced(kernel, examples, {})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what torch says of its own parts
-        code: Kernel = torch._inductor.compile(graph, list(examples))
+        code: Kernel = torch_private.require("torch._inductor.compile")(graph, list(examples))
     return code

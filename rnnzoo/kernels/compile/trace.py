@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rnnzoo.kernels import torch_private
 from rnnzoo.kernels.compile.cpp_kernel import Kernel
 
 aten = torch.ops.aten
@@ -26,8 +27,8 @@ def traced(kernel: Kernel, examples: Sequence[Tensor], decompositions: Mapping[A
 
 def decompositions() -> dict[Any, Callable[..., Any]]:
     """Return how operations are traced as simpler ones."""
-    from torch._decomp import core_aten_decompositions, get_decompositions
-
+    core_aten_decompositions = torch_private.require("torch._decomp.core_aten_decompositions")
+    get_decompositions = torch_private.require("torch._decomp.get_decompositions")
     simple = [aten.leaky_relu, aten.elu, aten.gelu, aten.hardtanh]
     return {**core_aten_decompositions(), **get_decompositions(simple), aten.native_layer_norm.default: layer_norm}
 
@@ -50,17 +51,17 @@ def of_any_rows(tensors: Sequence[Tensor], rows: Sequence[bool]) -> tuple[Abstra
 
     The context is that in which others are made like them.
     """
-    from torch._dynamo.source import ConstantSource
-    from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 
-    mode = FakeTensorMode(shape_env=ShapeEnv(), static_shapes=False, allow_non_fake_inputs=True)
+    constant_source = torch_private.require("torch._dynamo.source.ConstantSource")
+    fake_mode = torch_private.require("torch._subclasses.fake_tensor.FakeTensorMode")
+    mode = fake_mode(shape_env=ShapeEnv(), static_shapes=False, allow_non_fake_inputs=True)
 
     def stand_in(place: int, tensor: Tensor) -> Tensor:
         kinds = [DimDynamic.STATIC] * tensor.dim()
         if rows[place]:
             kinds[0] = DimDynamic.DUCK  # all that have one size now have the same later
         context: Any = StatelessSymbolicContext(dynamic_sizes=kinds)
-        return mode.from_tensor(tensor, symbolic_context=context, source=ConstantSource(f"tensor_{place}"))
+        return mode.from_tensor(tensor, symbolic_context=context, source=constant_source(f"tensor_{place}"))
 
     return mode, [stand_in(place, tensor) for place, tensor in enumerate(tensors)]

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.overrides import TorchFunctionMode
 
+from rnnzoo.kernels import torch_private
 from rnnzoo.kernels.processor import mkl_is_slow
 from rnnzoo.kernels.products.panels import Panels, library, offers_products
 from rnnzoo.lengths import followed
@@ -43,7 +44,8 @@ def multiply(left: Tensor, right: Tensor, bias: Tensor | None = None, *, out: Te
 
 def onednn(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return A Bᵀ + b of A [N, K], B [P, K] (as it is, or laid out in blocks) and b [P], by oneDNN."""
-    found: Tensor = torch.ops.mkldnn._linear_pointwise(left, right, bias, "none", [], "")
+    linear_pointwise = torch_private.require("torch.ops.mkldnn._linear_pointwise")
+    found: Tensor = linear_pointwise(left, right, bias, "none", [], "")
     return found
 
 
@@ -64,11 +66,7 @@ def prefers_onednn(left: Tensor, right: Tensor, bias: Tensor | None = None) -> b
 
 def transformed() -> bool:
     """Return whether torch makes another program of what runs, by rules that it does not have for oneDNN's products."""
-    return (
-        followed()
-        or torch._C._functorch.peek_interpreter_stack() is not None  # torch.func
-        or torch.autograd.forward_ad._current_level >= 0
-    )
+    return followed() or torch_private.in_functorch() or torch_private.in_forward_ad()
 
 
 def dense(matrix: Tensor) -> Tensor:
@@ -254,7 +252,7 @@ class LinearFunction(torch.autograd.Function):
         inputs, weight = ctx.saved_tensors
         wanted = ctx.needs_input_grad
         g_bias = grad.sum(0) if wanted[2] else None
-        if torch.is_grad_enabled() or transformed() or torch._C._functorch.is_legacy_batchedtensor(grad):
+        if torch.is_grad_enabled() or transformed() or torch_private.is_legacy_batched(grad):
             return grad @ weight if wanted[0] else None, grad.t() @ inputs if wanted[1] else None, g_bias
         g_weight = None
         if wanted[1]:
@@ -273,5 +271,5 @@ def can_block(dtype: torch.dtype) -> bool:
         dtype == torch.float32
         and torch.backends.mkldnn.is_available()
         and bool(torch.backends.mkldnn.enabled)  # so that `torch.backends.mkldnn.flags` holds here too
-        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        and torch_private.lookup("torch.ops.mkldnn._linear_pointwise") is not None
     )

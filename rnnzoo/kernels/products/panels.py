@@ -18,7 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rnnzoo.kernels.processor import PROCESSORS, has_amx
+from rnnzoo.kernels import torch_private
+from rnnzoo.kernels.processor import PROCESSORS, has_amx, has_compiler
+from rnnzoo.kernels.settings import step_down
 from rnnzoo.kernels.torch_private import compile_code
 
 PANEL = 64 if torch.backends.cpu.get_cpu_capability().startswith("AVX512") else 32  # columns, by measurement
@@ -74,7 +76,17 @@ def compiled() -> Any:
             function.restype = ctypes.c_bool if name == "multiply_bf16" else None
         if offers_products(torch.float32):
             try_products(found, torch.float32)
-    except Exception:  # a compiler may fail in any way, and none is needed
+    except torch_private.MissingNameError:  # which has been said
+        return None
+    except Exception as error:  # a compiler may fail in any way, and none is needed
+        if has_compiler():
+            first = next(iter(str(error).strip().splitlines()), "")
+            step_down(
+                "C++ library",
+                f"the C++ library was not built ({type(error).__name__}: {first}); torch's compiler or plain torch "
+                "runs instead",
+                "check the compiler that CXX names, or set RNNZOO_COMPILE=0",
+            )
         return None
     try:
         found.has_bf16 = offers_products(torch.bfloat16)

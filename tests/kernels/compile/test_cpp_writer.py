@@ -12,6 +12,7 @@ from torch import Tensor
 from rnnzoo.kernels.compile import cache, cpp_math, cpp_writer
 from rnnzoo.kernels.compile.cpp_kernel import Compiled
 from rnnzoo.kernels.compile.row_nodes import RefusedError
+from rnnzoo.kernels.processor import PROCESSORS
 from rnnzoo.kernels.products import panels
 from rnnzoo.layers import Recurrent
 
@@ -85,9 +86,10 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RNNZOO_COMPILE", "1")
     if not cache.has_compiler():
         pytest.skip("needs a C++ compiler")
+    if not torch.backends.cpu.get_cpu_capability().startswith(PROCESSORS):
+        pytest.skip("needs a processor with AVX2 or AVX-512")
     panels.load()
-    if panels.library() is None:
-        pytest.skip("needs torch's compiler for C++")
+    assert panels.library() is not None, "there are a compiler and a capable processor, but no library"
 
 
 Kernel = Callable[..., None]
