@@ -96,8 +96,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         if damaged is not None:
             raise BadZipFile(damaged)
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        for key in ("epoch", "global_step", "state_dict", "callbacks"):
-            checkpoint[key]
+        for key, kind in (("epoch", int), ("global_step", int), ("state_dict", dict), ("callbacks", dict)):
+            if not isinstance(checkpoint[key], kind):
+                raise TypeError(key)
     except Exception as error:  # damaged bytes make torch and pickle raise anything
         state = "a file that is damaged" if path.is_file() else "nothing"
         raise InputError(str(path), expected="a checkpoint", got=state) from error

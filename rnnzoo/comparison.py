@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from rnnzoo.documents import read_metrics
 from rnnzoo.report import number, table_row
 
 
@@ -276,13 +276,10 @@ def read_curves(path: Path) -> dict[str, list[tuple[float, float]]]:
 
     Nothing if there is no such file. The evaluation after the last epoch, of the best checkpoint, is left out.
     """
-    if not path.is_file():
-        return {}
     found: dict[str, list[tuple[float, float]]] = {}
-    with path.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            for name, text in row.items():
-                if text and row.get("epoch") and name not in ("epoch", "step"):
-                    found.setdefault(name, []).append((float(row["epoch"]) + 1, float(text)))
+    for row in read_metrics(path):
+        for name, text in row.items():
+            if text and row.get("epoch") and name not in ("epoch", "step"):
+                found.setdefault(name, []).append((float(row["epoch"]) + 1, float(text)))
     last = max((epoch for epoch, _ in found.get("train/loss", [])), default=float("inf"))
     return {name: [point for point in points if point[0] <= last] for name, points in found.items()}

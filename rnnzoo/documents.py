@@ -1,7 +1,12 @@
-"""JSON and YAML from files that may be from anywhere: sizes are checked first, and every fault is one `InputError`."""
+"""JSON, YAML and logged metrics from files that may be from anywhere, or damaged.
+
+Of JSON and YAML the sizes are checked first, and every fault is one `InputError`.
+"""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -71,6 +76,38 @@ def parse_json(text: str | bytes, where: str, *, values: str = "JSON_VALUES", ex
         raise InputError(where, expected=expected, got="one that is nested too deeply") from error
     except ValueError as error:
         raise InputError(where, expected=expected, got=str(error)) from error
+
+
+def read_metrics(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a file of logged metrics, ``metrics.csv``; none if there is no such file.
+
+    A row that was cut short by the end of a process, or in which a value is not a number, is left out.
+
+    Args:
+        path: the file.
+    """
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        text = file.read().replace("\0", "")
+    whole = text[: text.rfind("\n") + 1]
+    try:
+        rows = list(csv.DictReader(io.StringIO(whole, newline=""), restkey="", restval=None))
+    except csv.Error:  # a quote that is never closed makes one value of the rest
+        return []
+    return [row for row in rows if "" not in row and all(map(is_number_or_empty, row.values()))]
+
+
+def is_number_or_empty(text: Any) -> bool:
+    """Return whether a value of a table is a number, or empty.
+
+    >>> is_number_or_empty("1e-3"), is_number_or_empty(""), is_number_or_empty("x"), is_number_or_empty(None)
+    (True, True, False, False)
+    """
+    try:
+        return text == "" or float(text) is not None
+    except (TypeError, ValueError):
+        return False
 
 
 class BoundedLoader(yaml.SafeLoader):

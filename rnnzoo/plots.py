@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rnnzoo.documents import read_metrics
 from rnnzoo.files import atomic_file
 
 if TYPE_CHECKING:
@@ -45,10 +45,9 @@ def learning_curves(metrics: Path, target: Path, selection: str) -> bool:
     Returns:
         Whether there was anything to draw.
     """
-    with metrics.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = [row for row in read_metrics(metrics) if row.get("epoch")]
     trained = [float(row["epoch"]) for row in rows if row.get("train/loss") or row.get("train/objective")]
-    rows = [row for row in rows if row.get("epoch") and float(row["epoch"]) <= max(trained, default=0)]  # no final test
+    rows = [row for row in rows if float(row["epoch"]) <= max(trained, default=0)]  # no final test
     panels = [["train/loss", "val/loss"], [f"val/{selection}"], ["train/penalty"], ["train/objective"]]
     rates = [name for name in dict.fromkeys(chain(*rows)) if str(name).startswith("train/learning_rate")]
     panels += [["train/gradient_norm"], ["train/clipped"], rates]

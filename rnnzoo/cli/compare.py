@@ -18,6 +18,7 @@ from rnnzoo.cli.imports import import_named
 from rnnzoo.cli.listing import show
 from rnnzoo.cli.run_folder import LOCK, lock_folder, run_name
 from rnnzoo.cli.vary import CELL, RESERVED, read_variants
+from rnnzoo.documents import read_json, read_whole
 from rnnzoo.errors import InputError
 from rnnzoo.files import write_atomically
 from rnnzoo.recipes import find_recipe
@@ -47,6 +48,15 @@ interrupted goes on from its last checkpoint.
 """
 OWN = ("cells", "seeds", "budget", "run_dir")
 SETTINGS = "settings.json"
+MEASURED = (  # numbers of a report that are compared
+    "steady_items_per_second",
+    "items_per_second",
+    "wall_seconds",
+    "epochs",
+    "steps",
+    "peak_memory_mib",
+    "parameters",
+)
 LARGEST = "train/largest_gradient_norm"
 UNITS = {"s": 1, "m": 60, "h": 3600}
 
@@ -66,7 +76,7 @@ def run(argv: list[str]) -> int:
     plan = read_plan(arguments.positional, arguments.own, varied, options)
     folder = Path(arguments.own.get("run_dir") or Path("runs") / "compare" / run_name(recipe.name))
     files = [recipe.path, *map(Path, arguments.configs)]
-    own = {"recipe": "".join(path.read_text(encoding="utf-8") for path in files), **settings(plan)}
+    own = {"recipe": "".join(read_whole(path, "CONFIG_BYTES") for path in files), **settings(plan)}
     check_settings(folder, own)
     if not all(has_report(folder / variant.folder / f"seed_{seed}") for variant, seed in plan.runs):
         refuse_unfit(plan, recipe.path)
@@ -160,7 +170,11 @@ def check_settings(folder: Path, own: dict[str, Any]) -> None:
                 f"--run_dir {folder}", expected="a new folder, or that of a comparison", got="one with other things"
             )
         return
-    before = {"varied": [CELL], **json.loads(path.read_text(encoding="utf-8"))}  # older folders varied cells alone
+    stored = read_json(path, size="CONFIG_BYTES", values="CONFIG_VALUES")
+    if not isinstance(stored, dict):
+        fix = "name another --run_dir, or remove this one"
+        raise InputError(str(path), expected="the settings of a comparison", got=type(stored).__name__, fix=fix)
+    before = {"varied": [CELL], **stored}  # older folders varied cells alone
     for name, value in own.items():
         expected, got = difference(name, before.get(name), value)
         if expected != got:
@@ -217,8 +231,29 @@ def named(label: str) -> Iterator[None]:
 
 
 def read_report(place: Path) -> dict[str, Any]:
-    """Read the report of a run."""
-    report: dict[str, Any] = json.loads((place / "report.json").read_text(encoding="utf-8"))
+    """Read the report of a run, in which all that is compared is there.
+
+    Raises:
+        InputError: if it is damaged.
+    """
+    path = place / "report.json"
+    fix = f"remove {place}, and it is trained again"
+    try:
+        report: dict[str, Any] = read_json(path, size="FILE_BYTES", values="JSON_VALUES")
+    except InputError as error:
+        raise InputError.from_text(f"{error}; {fix}") from error
+    try:
+        selection, training = report["model"]["selection"], report["training"]
+        entries = [entry for split in report["metrics"].values() for entry in split.values()]
+        numbers = [entry["value"] for entry in entries] + [training.get(name) for name in MEASURED]
+        texts = [selection["metric"], selection["mode"], *(entry.get("definition", "") for entry in entries)]
+        whole = {"wall_seconds", "item", "threads", "device", "parameters"} <= set(training)
+        whole &= all(value is None or isinstance(value, int | float) for value in numbers)
+        whole &= all(isinstance(text, str) for text in texts)
+    except (AttributeError, KeyError, TypeError):
+        whole = False
+    if not whole:
+        raise InputError(str(path), expected="the report of a run", got="other JSON", fix=fix)
     return report
 
 

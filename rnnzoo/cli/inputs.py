@@ -13,6 +13,7 @@ import yaml
 from rnnzoo.bundle import sha256, weights_file
 from rnnzoo.cli.engine import ZooCLI
 from rnnzoo.cli.run_folder import ALLOW_CHANGED_DATA
+from rnnzoo.documents import read_json
 from rnnzoo.errors import InputError
 from rnnzoo.files import write_atomically
 
@@ -141,8 +142,8 @@ def read_inputs(run: Path) -> Inputs | None:
     if not path.is_file():
         return None
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path, size="FILE_BYTES", values="JSON_VALUES")
         return Inputs(dict(record["data"]), dict(record["files"]), list(record["changes"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         fix = "remove it, and the files are not compared"
         raise InputError(str(path), expected="JSON that rnnzoo wrote", got="other contents", fix=fix) from error

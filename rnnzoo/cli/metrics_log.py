@@ -11,6 +11,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from rnnzoo.documents import read_metrics
 from rnnzoo.files import write_atomically
 
 NAME = "metrics.csv"
@@ -80,14 +81,8 @@ class MetricsLog(Logger):
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Return the whole rows of a file of metrics; one that was cut short by the end of a process is left out."""
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8", errors="replace") as file:
-        text = file.read().replace("\0", "")
-    whole = text[: text.rfind("\n") + 1]
-    rows = list(csv.DictReader(io.StringIO(whole, newline=""), restkey="", restval=None))
-    return [row for row in rows if "" not in row and None not in row.values() and str(row.get("step")).isdigit()]
+    """Return the rows of a file of metrics that tell their step."""
+    return [dict(row) for row in read_metrics(path) if str(row.get("step")).isdecimal()]
 
 
 def as_csv(rows: list[dict[str, Any]], columns: list[str]) -> str:

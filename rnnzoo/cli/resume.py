@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from lightning import LightningModule
 from rnnzoo.checkpoints import BEST, CONFIG, FOLDER, LAST, newest_readable, read_checkpoint
 from rnnzoo.cli.output import print_note
 from rnnzoo.cli.run_folder import lock_folder
+from rnnzoo.documents import read_json, read_whole
 from rnnzoo.errors import InputError
 
 TITLE = "# a run of "  # how the configuration of a run begins; the recipe follows
@@ -42,8 +42,9 @@ class Interrupted:
     def reported_steps(self) -> int:
         """Return the optimizer steps of the model that the run's report is about; -1 if there is none."""
         try:
-            return int(json.loads((self.folder / "report.json").read_text(encoding="utf-8"))["training"]["steps"])
-        except (OSError, ValueError, KeyError, TypeError):
+            report = read_json(self.folder / "report.json", size="FILE_BYTES", values="JSON_VALUES")
+            return int(report["training"]["steps"])
+        except (ValueError, KeyError, TypeError):
             return -1
 
     def check(self, model: LightningModule, *, epochs: int | None, steps: int) -> None:
@@ -138,7 +139,7 @@ def find_interrupted(folder: Path) -> Interrupted:
         checkpoint, stored = newest_readable(folder, (LAST, BEST))
     except InputError as error:
         raise InputError.from_text(f"{error}; {fix}") from error
-    first = config.read_text(encoding="utf-8").partition("\n")[0]
+    first = read_whole(config, "CONFIG_BYTES").partition("\n")[0]
     title = first.removeprefix(TITLE) if first.startswith(TITLE) else folder.name
     return Interrupted(folder, title, config, checkpoint, int(stored["epoch"]), int(stored["global_step"]))
 

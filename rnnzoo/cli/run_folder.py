@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rnnzoo.cli.output import check_writable
+from rnnzoo.documents import parse_json
 from rnnzoo.errors import InputError
 from rnnzoo.files import named_folder, remove_leftovers
 
@@ -170,7 +171,7 @@ def is_held(number: int) -> bool:
 def read_owner(number: int) -> dict[str, Any]:
     """Return the process that a lock file names; an empty dict if it names none."""
     try:
-        owner = json.loads(os.pread(number, 4096, 0))
+        owner = parse_json(os.pread(number, 4096, 0), "lock")
     except ValueError:
         return {}
     return owner if isinstance(owner, dict) else {}
@@ -180,7 +181,7 @@ def start_of(pid: Any) -> str | None:
     """Return when a process of this machine started, in ticks since the machine did; None if there is none."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
+    except (OSError, ValueError, IndexError):
         return None
 
 
