@@ -15,7 +15,21 @@ from rnnzoo.cells import CELLS
 from rnnzoo.imports import import_code
 from rnnzoo.testing import check_cell
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+
+
+@pytest.mark.parametrize("page", ["README.md", "rnnzoo/README.md", "recipes/README.md"])
+def test_links_lead_to_files(page):
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", (ROOT / page).read_text(encoding="utf-8"))
+    missing = [link for link in links if not ((ROOT / page).parent / link).exists()]
+    assert not missing
+
+
+def test_the_page_for_readers_names_every_folder():
+    page = (ROOT / "rnnzoo" / "README.md").read_text(encoding="utf-8")
+    folders = {path.parent.name for path in (ROOT / "rnnzoo").glob("*/__init__.py")} - {"_recipes"}
+    assert {name for name in folders if f"({name}/)" not in page} == set()
 
 
 @pytest.fixture

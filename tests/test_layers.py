@@ -1,4 +1,4 @@
-"""A file imports only from floors below its own, and from its own folder without going round in circles."""
+"""A file imports only from levels below its own, and from its own folder without circles."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ GROUND = {
 }
 # What models are made of: no data.
 PARTS = {"kernels", "cells", "backends", "layers", "decoding", "decoders", "text", "processors", "metrics"}
-ALLOWED: dict[str, set[str]] = {  # room → the other rooms that it may import
+ALLOWED: dict[str, set[str]] = {  # folder → the others that it may import
     "kernels": GROUND,  # knows no cell
     "cells": GROUND,
     "backends": GROUND | {"kernels", "cells"},
@@ -65,7 +65,7 @@ def module_name(path: Path) -> str:
 MODULES = {module_name(path): path for path in sorted(ROOT.rglob("*.py")) if "_recipes" not in path.parts}
 
 
-def room_of(module: str) -> str:
+def folder_of(module: str) -> str:
     return module.split(".")[0]
 
 
@@ -92,10 +92,10 @@ def read(module: str) -> ast.AST:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_go_down(module):
-    room = room_of(module)
-    assert room in ALLOWED, f"{room} has no floor: add it to ALLOWED, and to the design"
-    rooms = {room_of(each) for each in imported(read(module))}
-    forbidden = rooms - ALLOWED[room] - {room}
+    folder = folder_of(module)
+    assert folder in ALLOWED, f"{folder} has no level: add it to ALLOWED, and to rnnzoo/README.md"
+    folders = {folder_of(name) for name in imported(read(module))}
+    forbidden = folders - ALLOWED[folder] - {folder}
     assert not forbidden, f"rnnzoo.{module} may not import {', '.join(sorted(forbidden))}"
 
 
@@ -106,16 +106,16 @@ def test_no_circles():
     def visit(module: str, path: tuple[str, ...]) -> None:
         assert module not in path, f"imports in a circle: {' → '.join((*path, module))}"
         if module not in done:
-            for each in sorted(graph[module] - {module}):
-                visit(each, (*path, module))
+            for name in sorted(graph[module] - {module}):
+                visit(name, (*path, module))
             done.add(module)
 
     for module in graph:
         visit(module, ())
 
 
-def test_every_room_exists():
-    assert {room_of(module) for module in MODULES} == set(ALLOWED)
+def test_every_folder_has_a_level():
+    assert {folder_of(module) for module in MODULES} == set(ALLOWED)
 
 
 def test_the_reader_of_imports_sees_them():
