@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from rnnzoo.cli import main
+from rnnzoo.cli.main import main
 
 pytestmark = pytest.mark.slow  # one to two minutes each
 
