@@ -17,9 +17,11 @@ from rnnzoo.testing import check_cell
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
+FOLDERS = ("", "rnnzoo", "rnnzoo/kernels", "rnnzoo/backends", "recipes", "tests")
+PAGES = [f"{folder}/README.md".lstrip("/") for folder in FOLDERS]
 
 
-@pytest.mark.parametrize("page", ["README.md", "rnnzoo/README.md", "recipes/README.md"])
+@pytest.mark.parametrize("page", PAGES)
 def test_links_lead_to_files(page):
     links = re.findall(r"\]\((?!https?:|#)([^)#]+)", (ROOT / page).read_text(encoding="utf-8"))
     missing = [link for link in links if not ((ROOT / page).parent / link).exists()]

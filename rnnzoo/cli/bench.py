@@ -252,7 +252,7 @@ def execution_mode(cell: Any, backend: str) -> tuple[str, list[str]]:
     import warnings
 
     from rnnzoo.backends import BACKENDS
-    from rnnzoo.kernels.settings import compiling_now, last_mode, steps_down
+    from rnnzoo.kernels.settings import compiling_now, last_mode, may_compile, steps_down
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the reasons are printed below
@@ -260,7 +260,7 @@ def execution_mode(cell: Any, backend: str) -> tuple[str, list[str]]:
         with compiling_now():
             BACKENDS[backend](cell, inputs, None, None)
     reasons = list(steps_down().values())
-    if os.environ.get("RNNZOO_COMPILE") == "0":
+    if not may_compile():
         reasons.append("RNNZOO_COMPILE=0 is set")
     return last_mode(), reasons
 

@@ -7,7 +7,6 @@ results are copied out, so that nobody holds memory that the next call writes.
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor
 
 from rnnzoo.kernels import torch_private
-from rnnzoo.kernels.settings import compiling_now
+from rnnzoo.kernels.settings import always_on_first_use, compiling_now, may_compile
 
 Function = Callable[..., Sequence[Tensor]]
 
@@ -72,7 +71,7 @@ def replay_alone(function: Function, mark: Any, tensors: Sequence[Tensor]) -> li
     found = _graphs.get(key)
     if found is None:
         _seen[key] += 1
-        if _seen[key] < (2 if os.environ.get("RNNZOO_COMPILE") == "1" else RECORD_AFTER):
+        if _seen[key] < (2 if always_on_first_use() else RECORD_AFTER):
             return list(function(*tensors))
         if not make_room(tensors[0].device):
             _seen[key] = 0  # it may come again when others are stale
@@ -115,7 +114,7 @@ def stream_of(like: Tensor) -> Any:
 
 def can_record(like: Tensor) -> bool:
     """Return whether calls on tensors like this one may be recorded: on GPUs, and not while someone else records."""
-    if not like.is_cuda or _failures or os.environ.get("RNNZOO_COMPILE") == "0":
+    if not like.is_cuda or _failures or not may_compile():
         return False
     return torch.version.hip is None and not torch.cuda.is_current_stream_capturing()
 

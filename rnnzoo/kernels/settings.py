@@ -15,6 +15,7 @@ from contextvars import ContextVar
 
 import torch
 
+VARIABLE = "RNNZOO_COMPILE"  # read in this file alone
 COMPILE_AFTER = 20  # runs with the same layouts; what comes less often is not worth the time that compiling takes
 
 _hurry = ContextVar("hurry", default=False)
@@ -32,10 +33,19 @@ def compile_on_first_use(wanted: bool) -> None:
     _training[0] = wanted
 
 
+def may_compile() -> bool:
+    """Return whether anything may be compiled or recorded: not with ``RNNZOO_COMPILE=0``."""
+    return os.environ.get(VARIABLE, "") != "0"
+
+
+def always_on_first_use() -> bool:
+    """Return whether everything is compiled or recorded at its first use, as ``RNNZOO_COMPILE=1`` asks for."""
+    return os.environ.get(VARIABLE, "") == "1"
+
+
 def on_first_use(device: torch.device) -> bool:
     """Return whether kernels for a device are compiled at their first use."""
-    mode = os.environ.get("RNNZOO_COMPILE", "")
-    return mode == "1" or (mode != "0" and device.type == "cpu" and _training[0])
+    return always_on_first_use() or (may_compile() and device.type == "cpu" and _training[0])
 
 
 def step_down(cause: str, reason: str, fix: str = "") -> None:

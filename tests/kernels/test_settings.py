@@ -49,6 +49,14 @@ for cell, layer in layers.items():
 """
 
 
+def test_the_variable_is_read_in_one_file():
+    root = Path(rnnzoo.__file__).parent
+    readers = [
+        path for path in root.rglob("*.py") if 'environ.get("RNNZOO_COMPILE"' in path.read_text(encoding="utf-8")
+    ]
+    assert [path.relative_to(root).as_posix() for path in readers] == ["testing/__init__.py"]  # which sets it, and back
+
+
 def test_the_first_batch_of_a_process_has_the_numbers_of_a_later_one():
     environment = {key: value for key, value in os.environ.items() if key != "RNNZOO_COMPILE"}
     environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(rnnzoo.__file__).parents[1])}

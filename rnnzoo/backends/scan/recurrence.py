@@ -12,7 +12,6 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import math
-import os
 import warnings
 from functools import cache
 from typing import Any
@@ -22,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rnnzoo.kernels.compile.cpp_math import VECTORS
-from rnnzoo.kernels.settings import COMPILE_AFTER, on_first_use
+from rnnzoo.kernels.settings import COMPILE_AFTER, may_compile, on_first_use
 from rnnzoo.kernels.torch_private import compile_code
 
 SMALLEST = 2**16  # numbers, B · T · N, below which the plain loop is good enough
@@ -186,7 +185,7 @@ def sizes(values: Tensor) -> tuple[int, ...]:
 
 def on_gpu(like: Tensor) -> Any:
     """Return `rnnzoo.backends.scan.triton_kernels`, or None where it cannot run tensors like this one."""
-    usable = like.is_cuda and like.dtype in TYPES and os.environ.get("RNNZOO_COMPILE") != "0"
+    usable = like.is_cuda and like.dtype in TYPES and may_compile()
     return triton_scan(like.device, like.dtype) if usable else None
 
 
@@ -229,7 +228,7 @@ def has_kernel(like: Tensor) -> bool:
 def compiled(name: str, source: str, like: Tensor) -> Any:
     """Return the kernel in C++ for tensors like this one, or None if there is none, or it is not worth it yet."""
     global _runs
-    if os.environ.get("RNNZOO_COMPILE") == "0" or like.dtype not in TYPES:
+    if not may_compile() or like.dtype not in TYPES:
         return None
     key = (name, like.dtype)
     if key not in _kernels:

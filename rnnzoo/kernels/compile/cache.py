@@ -8,7 +8,6 @@ numbers of the plain one (`rnnzoo.kernels.compile.trial`). `rnnzoo.kernels.setti
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -27,7 +26,7 @@ from rnnzoo.kernels.compile.trace import decompositions, of_any_rows, traced
 from rnnzoo.kernels.compile.trial import TRIED_ROWS, drawn, tried
 from rnnzoo.kernels.processor import has_compiler
 from rnnzoo.kernels.products import panels
-from rnnzoo.kernels.settings import COMPILE_AFTER, in_a_hurry, on_first_use, step_down
+from rnnzoo.kernels.settings import COMPILE_AFTER, in_a_hurry, may_compile, on_first_use, step_down
 
 MOST_LAYOUTS = 6  # compiled for one kernel; rarer ones stay plain
 
@@ -41,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 def can_compile(device: torch.device) -> bool:
     """Return whether kernels are compiled on a device: not forbidden, not failed before, and a compiler is there."""
-    if os.environ.get("RNNZOO_COMPILE") == "0" or _failures:
+    if not may_compile() or _failures:
         return False
     return device.type != "cpu" or has_compiler()
 
@@ -56,7 +55,7 @@ def bind(kernel: Kernel, mark: Any, tensors: Sequence[Tensor], rows: Sequence[bo
         rows: for each whether, on a CPU, it may come with any number of rows, as many as all of these; they lie in one
             piece.
     """
-    if os.environ.get("RNNZOO_COMPILE") == "0":
+    if not may_compile():
         return kernel
     rows = [any_rows and each.device.type == "cpu" for any_rows, each in zip(rows, tensors, strict=True)]
     code = (mark, tuple((value.dtype, value.device) for value in tensors), torch.get_num_threads())

@@ -10,7 +10,6 @@ threads go through all of it without being called anew.
 from __future__ import annotations
 
 import ctypes
-import os
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from rnnzoo.kernels import torch_private
 from rnnzoo.kernels.processor import PROCESSORS, has_amx, has_compiler
-from rnnzoo.kernels.settings import step_down
+from rnnzoo.kernels.settings import may_compile, step_down
 from rnnzoo.kernels.torch_private import compile_code
 
 PANEL = 64 if torch.backends.cpu.get_cpu_capability().startswith("AVX512") else 32  # columns, by measurement
@@ -52,7 +51,7 @@ def load() -> None:
 
 def library() -> Any:
     """Return the library, or None if it was not loaded, cannot be had, or is not wanted."""
-    return _libraries[0] if _libraries and os.environ.get("RNNZOO_COMPILE") != "0" else None
+    return _libraries[0] if _libraries and may_compile() else None
 
 
 def offers_products(dtype: torch.dtype) -> bool:
