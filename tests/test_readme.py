@@ -17,7 +17,10 @@ from rnnzoo.testing import check_cell
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
-FOLDERS = ("", "rnnzoo", "rnnzoo/kernels", "rnnzoo/backends", "recipes", "tests")
+FOLDERS = (
+    *("", "rnnzoo", "rnnzoo/kernels", "rnnzoo/backends", "rnnzoo/cells", "rnnzoo/cli", "rnnzoo/data"),
+    *("rnnzoo/decoding", "rnnzoo/models", "recipes", "recipes/results", "tests"),
+)
 PAGES = [f"{folder}/README.md".lstrip("/") for folder in FOLDERS]
 
 
