@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rnnzoo.lengths import followed, permute_rows
+from rnnzoo.lengths import is_tracing, permute_rows
 from rnnzoo.state import State, map_state, select_rows
 
 COUNTS = (2, 4)  # groups; all of one size, so that few shapes are set up in oneDNN
@@ -28,7 +28,7 @@ def run_in_groups(run: Dense, inputs: Tensor, lengths: Tensor | None, state: Sta
         lengths: [B] valid steps of each row; None means T for all.
         state: the state before the first step.
     """
-    if lengths is None or inputs.device.type != "cpu" or followed():
+    if lengths is None or inputs.device.type != "cpu" or is_tracing():
         return run(inputs, lengths, state)
     count = group_count(sorted(lengths.tolist(), reverse=True))
     if count == 1:

@@ -17,7 +17,7 @@ from rnnzoo.cells.lstm import LSTMCell
 from rnnzoo.errors import InputError, unknown_name
 from rnnzoo.kernels.compile.cache import can_compile
 from rnnzoo.kernels.products import panels
-from rnnzoo.kernels.products.linear import transformed
+from rnnzoo.kernels.products.linear import is_traced_or_transformed
 
 
 class Choice(NamedTuple):
@@ -28,7 +28,9 @@ class Choice(NamedTuple):
     reason: str
 
 
-WIDE = 8192  # numbers in a state, B · H, from which compiling is soon made up for, and even plain kernels are fast
+MIN_STATE_NUMBERS_FOR_FUSED = (
+    8192  # numbers in a state, B · H, from which compiling is soon made up for, and even plain kernels are fast
+)
 LARGE = 512  # units from which an LSTM is trained faster by compiled kernels
 RAGGED = 0.92  # share of the padded steps that are valid, below which what computes no padding is faster
 REFUSALS = {"native": native.refusal, "fused": fused.refusal, "scan": scan.refusal}
@@ -66,7 +68,7 @@ def fastest(cell: Cell, inputs: Tensor | None, lengths: Tensor | None) -> tuple[
     in bfloat16 on those with AMX.
     """
     device = next(cell.parameters()).device
-    wide = inputs is None or inputs.shape[0] * cell.hidden_size >= WIDE
+    wide = inputs is None or inputs.shape[0] * cell.hidden_size >= MIN_STATE_NUMBERS_FOR_FUSED
     compiles = can_compile(device)
     if not scan.refusal(cell):
         return "scan", "the cell is linear in its state: one pass over memory, no product between steps"
@@ -86,7 +88,11 @@ def faster_fused(cell: Cell, inputs: Tensor | None, lengths: Tensor | None) -> s
     if isinstance(cell, GRUCell):
         return "torch has no fast GRU for CPUs: compiled kernels take 0.4 to 0.7 of its time here"
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
-    if next(cell.parameters()).dtype != torch.float32 or transformed() or not panels.offers_products(dtype):
+    if (
+        next(cell.parameters()).dtype != torch.float32
+        or is_traced_or_transformed()
+        or not panels.offers_products(dtype)
+    ):
         return ""  # programs in C++ keep float32, and native is what torch can transform
     if inputs is not None and lengths is not None and lengths.sum() < RAGGED * inputs.shape[0] * inputs.shape[1]:
         return (

@@ -80,7 +80,7 @@ def with_parameters(cell: Any, values: dict[str, Tensor]) -> Any:
     return view
 
 
-def on_trial(cell: Any) -> tuple[Any, dict[str, Tensor]]:
+def with_cloned_parameters(cell: Any) -> tuple[Any, dict[str, Tensor]]:
     """Return a view of a cell with copies of its parameters, and these by name: frozen ones want gradients too.
 
     What was made in inference mode cannot be differentiated; its copies can.
@@ -91,7 +91,7 @@ def on_trial(cell: Any) -> tuple[Any, dict[str, Tensor]]:
 
 
 @contextmanager
-def unobserved() -> Iterator[None]:
+def without_saved_tensor_hooks() -> Iterator[None]:
     """Differentiate by the way: whoever counts the tensors that are saved around here does not see it.
 
     Checkpointing does, and finds other ones when it runs the same again, for a cell is examined once.

@@ -24,7 +24,7 @@ Function = Callable[..., Sequence[Tensor]]
 
 SHARE = 1 / 16  # of a GPU's memory that recorded calls may hold
 RECORD_AFTER = 10  # calls with the same shapes
-STALE = 1000  # calls after which one that was not used meanwhile makes room for another
+UNUSED_CALLS_BEFORE_EVICTION = 1000  # calls after which one that was not used meanwhile makes room for another
 
 _seen: Counter[Any] = Counter()
 _graphs: dict[Any, Recorded] = {}
@@ -47,27 +47,27 @@ class Recorded:
         return sum(each.nbytes for each in (*self.given, *self.results))
 
 
-def replay(function: Function, mark: Any, tensors: Sequence[Tensor]) -> list[Tensor]:
+def replay(function: Function, cache_key: Any, tensors: Sequence[Tensor]) -> list[Tensor]:
     """Return what `function` returns for `tensors`, from its graph if it has come often enough on a GPU.
 
     Args:
-        function: reads its arguments alone, or what `mark` tells apart; does nothing that waits for the GPU; returns
-            new tensors.
-        mark: what tells functions apart besides the shapes and types of the arguments.
+        function: reads its arguments alone, or what `cache_key` tells apart; does nothing that waits for the GPU;
+            returns new tensors.
+        cache_key: what tells functions apart besides the shapes and types of the arguments.
         tensors: the arguments, in memory of any layout.
     """
     if not tensors or not can_record(tensors[0]):
         return list(function(*tensors))
     with _lock:
-        return replay_alone(function, mark, tensors)
+        return replay_alone(function, cache_key, tensors)
 
 
-def replay_alone(function: Function, mark: Any, tensors: Sequence[Tensor]) -> list[Tensor]:
+def replay_alone(function: Function, cache_key: Any, tensors: Sequence[Tensor]) -> list[Tensor]:
     """Do as `replay`, while no other thread writes to the tensors of a recorded call."""
     global _calls
     _calls += 1
     where = stream_of(tensors[0])
-    key = (where, mark, tuple((each.shape, each.dtype) for each in tensors))
+    key = (where, cache_key, tuple((each.shape, each.dtype) for each in tensors))
     found = _graphs.get(key)
     if found is None:
         _seen[key] += 1
@@ -96,7 +96,7 @@ def make_room(device: torch.device) -> bool:
     """
     while sum(each.size() for each in _graphs.values()) > SHARE * memory_of(device):
         oldest = min(_graphs, key=lambda key: _graphs[key].used)
-        if _calls - _graphs[oldest].used < STALE:
+        if _calls - _graphs[oldest].used < UNUSED_CALLS_BEFORE_EVICTION:
             return False
         del _graphs[oldest]
     return True

@@ -21,7 +21,7 @@ from rnnzoo.errors import InputError, check_share
 from rnnzoo.kernels.cuda_graphs import replay
 from rnnzoo.layers.dropout import locked_dropout
 from rnnzoo.layers.torch_weights import load_torch, to_torch
-from rnnzoo.lengths import followed, reverse_padded, zero_padding
+from rnnzoo.lengths import is_tracing, reverse_padded, zero_padding
 from rnnzoo.state import State, flatten, map_state, unflatten
 
 States = tuple[State, ...]
@@ -349,7 +349,7 @@ def checked_lengths(lengths: Tensor | None, inputs: Tensor) -> Tensor | None:
     if lengths.is_floating_point() or lengths.is_complex():
         raise InputError(where, expected="whole numbers", got=str(lengths.dtype))
     lengths = lengths.long()  # differences of unsigned numbers would be wrong, and T may be none of a narrow type
-    if lengths.device.type != "cpu" or followed():
+    if lengths.device.type != "cpu" or is_tracing():
         return lengths
     wrong = ((lengths < 0) | (lengths > inputs.shape[1])).nonzero()
     if len(wrong):

@@ -139,7 +139,7 @@ def test_auto_knows_what_is_fast(monkeypatch, name, rows, size, able, expected):
     monkeypatch.setattr(select, "can_compile", lambda device: able != "nothing")
     known = {torch.float32, torch.bfloat16} if "bf16" in able else {torch.float32}
     monkeypatch.setattr(panels, "offers_products", lambda dtype: "C++" in able and dtype in known)
-    monkeypatch.setattr(select, "transformed", lambda: "transformed" in able)
+    monkeypatch.setattr(select, "is_traced_or_transformed", lambda: "transformed" in able)
     cell = make_cell(name, input_size=I, hidden_size=size).to(torch.bfloat16 if "narrow" in able else torch.float32)
     autocast = torch.autocast("cpu", torch.bfloat16, enabled="autocast" in able)
     with torch.set_grad_enabled("train" in able), autocast:

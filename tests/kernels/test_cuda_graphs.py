@@ -40,7 +40,7 @@ def recorded(monkeypatch):
         "_graphs": {},
         "_calls": 0,
         "RECORD_AFTER": 3,
-        "STALE": 20,
+        "UNUSED_CALLS_BEFORE_EVICTION": 20,
     }.items():
         monkeypatch.setattr(cuda_graphs, name, value)
     monkeypatch.delenv("RNNZOO_COMPILE")

@@ -147,7 +147,7 @@ class Multiply(NamedTuple):
             return []
         memory.held.append(matrix.numbers)
         sizes = matrix.sizes(operand, out, add=self.add)
-        if not matrix.narrow:
+        if not matrix.low_precision:
             return [Entry(panels.PRODUCT, sizes, (self.operand, matrix.numbers, self.out))]
         rounded = matrix.numbers.new_empty(memory.rows, matrix.depth)
         memory.held.append(rounded)
@@ -190,7 +190,8 @@ def mode_of(kernels: Sequence[Kernel]) -> str:
 def run_in_cpp(calls: Sequence[Call | Multiply], counts: Tensor) -> bool:
     """Run a program in C++ if all of its calls can be made from there; return whether it was.
 
-    Products can where their weight is laid out for it, in float32 or bfloat16 for at least `product.FEW` steps.
+    Products can where their weight is laid out for it, in float32 or bfloat16 for at least
+    `linear.MIN_PRODUCTS_FOR_PANELS` steps.
     """
     memory = Memory(int(counts.max()) if len(counts) else 0, [], [])
     entries: list[Entry] = []

@@ -27,7 +27,7 @@ class Kernels:
 
     Args:
         cell: the cell; only its code and plain attributes are used, parameters are arguments.
-        form: what `examine` found.
+        form: what `analyze_step` found.
         biased: whether there is a bias.
         masked: whether there is ``valid``.
     """

@@ -19,15 +19,15 @@ from torch import Tensor
 from rnnzoo.backends import reference
 from rnnzoo.backends.base import backend
 from rnnzoo.backends.fused.packing import Packing, pack_rows
-from rnnzoo.backends.fused.schedule import Job, walk, walk_back
-from rnnzoo.backends.fused.structure import Form, affine_projection, examine
+from rnnzoo.backends.fused.schedule import RunPlan, schedule_backward, schedule_forward
+from rnnzoo.backends.fused.structure import Form, affine_projection, analyze_step
 from rnnzoo.cells.base import Cell, StagedCell
 from rnnzoo.cells.views import signature
 from rnnzoo.kernels.compile.cache import can_compile
 from rnnzoo.kernels.cuda_graphs import replay
 from rnnzoo.kernels.products.linear import faster_products
 from rnnzoo.kernels.products.panels import offers_products
-from rnnzoo.lengths import followed, zero_padding
+from rnnzoo.lengths import is_tracing, zero_padding
 from rnnzoo.numerics import widen
 from rnnzoo.state import State, flatten, unflatten
 
@@ -47,7 +47,7 @@ def run(cell: Cell, inputs: Tensor, lengths: Tensor | None, state: State) -> tup
         RuntimeError: in a second backward pass through the first (``create_graph``), whose gradient there is not.
     """
     assert isinstance(cell, StagedCell)
-    if followed():  # a program that is traced wants plain operations
+    if is_tracing():  # a program that is traced wants plain operations
         return reference.run(cell, inputs, lengths, state)
     packing, mask = pack_rows(inputs, lengths)
     if not packing.counts:  # no row has a step
@@ -65,51 +65,64 @@ def run_packed(
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
     # Programs in C++ round what they multiply as they go: all else is float32 then, and their kernels are those of it.
     wide = device == "cpu" and dtype is not None and can_compile(source.device) and offers_products(dtype)
-    narrow = None if wide else dtype
+    low_precision = None if wide else dtype
     affine = affine_projection(cell)
     if affine is None:
         with faster_products():
             source = cell.project(source)  # [N, P]
         source = widen(source) if wide else source
-    mark = signature(cell)
-    if mark not in _forms:
-        _forms[mark] = examine(cell, source.shape[-1] if affine is None else len(affine[0]), state)
-    form = _forms[mark]
+    cache_key = signature(cell)
+    if cache_key not in _forms:
+        _forms[cache_key] = analyze_step(cell, source.shape[-1] if affine is None else len(affine[0]), state)
+    form = _forms[cache_key]
     wanted = tuple(field.requires_grad for field in flatten(state))
     if any(map(and_, form.constant, wanted)):  # the gradient of what is handed on comes from each step
         form = replace(form, constant=tuple(map(gt, form.constant, wanted)))
-        mark = (mark, form.constant)
+        cache_key = (cache_key, form.constant)
     own = dict(cell.named_parameters())
     parameters = [own[name] for name in form.parameters]
     cell_type = next(iter(own.values())).dtype
     fields = [field.to(torch.promote_types(field.dtype, cell_type)).contiguous() for field in flatten(state)]
     masks = () if mask is None else (mask,)
-    job = Job(cell, form, mark, packing, masked=mask is not None, dtype=dtype, narrow=narrow, affine=affine is not None)
+    plan = RunPlan(
+        cell,
+        form,
+        cache_key,
+        packing,
+        masked=mask is not None,
+        dtype=dtype,
+        low_precision=low_precision,
+        affine=affine is not None,
+    )
     with torch.autocast(device, enabled=False):
         outputs, *final = FusedFunction.apply(
-            job, source.contiguous(), *masks, *(affine or ()), *cell.product_weights(), *parameters, *fields
+            plan, source.contiguous(), *masks, *(affine or ()), *cell.product_weights(), *parameters, *fields
         )
     return outputs, unflatten(form.template, final)
 
 
 class FusedFunction(torch.autograd.Function):
-    """All steps of one run: (job, tensors of `Arguments`) → outputs [N, O] and the final state."""
+    """All steps of one run: (plan, tensors of `Arguments`) → outputs [N, O] and the final state."""
 
     @staticmethod
-    def forward(ctx: Any, job: Job, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, plan: RunPlan, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Run forward; keep states, products and computed operands."""
-        keep = job.differentiable and any(ctx.needs_input_grad)
-        left = iter(replay(partial(walk, job, keep), (job.mark, *job.packing.shape, "forward", keep), tensors))
-        output = job.form.output
+        keep = plan.differentiable and any(ctx.needs_input_grad)
+        left = iter(
+            replay(
+                partial(schedule_forward, plan, keep), (plan.cache_key, *plan.packing.shape, "forward", keep), tensors
+            )
+        )
+        output = plan.form.output
         separate = [next(left) for _ in range(output is None)]
-        histories = [next(left) for _ in job.moving]
+        histories = [next(left) for _ in plan.moving]
         if keep:
             ctx.save_for_backward(*tensors, *histories, *left)
-            ctx.job = job
-        final = list(job.name(tensors).state)
-        for place, buffer in zip(job.moving, histories, strict=True):
-            final[place] = job.packing.last(buffer)
-        outputs = separate[0] if output is None else histories[job.moving.index(output)][job.packing.rows :]
+            ctx.plan = plan
+        final = list(plan.name(tensors).state)
+        for place, buffer in zip(plan.moving, histories, strict=True):
+            final[place] = plan.packing.last(buffer)
+        outputs = separate[0] if output is None else histories[plan.moving.index(output)][plan.packing.rows :]
         return (outputs, *final)
 
     @staticmethod
@@ -124,16 +137,20 @@ class FusedFunction(torch.autograd.Function):
                 "the fused backend cannot be differentiated twice: choose backend 'reference', or 'native' where torch "
                 "has a kernel for the cell, or do not use create_graph=True"
             )
-        job: Job = ctx.job
+        plan: RunPlan = ctx.plan
         wanted: bool = ctx.needs_input_grad[1]
-        tensors = (*(g_final[place] for place in job.moving), g_outputs, *ctx.saved_tensors)
+        tensors = (*(g_final[place] for place in plan.moving), g_outputs, *ctx.saved_tensors)
         with torch.autocast(g_outputs.device.type, enabled=False):  # as forward, wherever this is called
             left = iter(
-                replay(partial(walk_back, job, wanted), (job.mark, *job.packing.shape, "backward", wanted), tensors)
+                replay(
+                    partial(schedule_backward, plan, wanted),
+                    (plan.cache_key, *plan.packing.shape, "backward", wanted),
+                    tensors,
+                )
             )
         g_source = next(left) if wanted else None
-        g_others = [next(left) for _ in range(2 * job.affine + len(job.form.operands) + len(job.form.parameters))]
-        g_state: list[Tensor | None] = [None] * len(job.form.constant)
-        for place in job.moving:
+        g_others = [next(left) for _ in range(2 * plan.affine + len(plan.form.operands) + len(plan.form.parameters))]
+        g_state: list[Tensor | None] = [None] * len(plan.form.constant)
+        for place in plan.moving:
             g_state[place] = next(left)
-        return (None, g_source, *[None] * job.masked, *g_others, *g_state)
+        return (None, g_source, *[None] * plan.masked, *g_others, *g_state)

@@ -41,30 +41,31 @@ class Arguments(NamedTuple):
     state: Sequence[Tensor]
 
 
-class Job:
-    """What a run hands to its backward pass besides tensors.
+class RunPlan:
+    """How a cell is run, forward and backward: all but the tensors.
 
     Args:
         cell: the cell, for its code.
         form: what its step is made of.
-        mark: its `signature`.
+        cache_key: its `signature`.
         packing: where rows lie.
         masked: whether there is padding among them.
         dtype: the type of products under autocast, or None.
-        narrow: the type in which projected inputs and products are kept; None is that of the source and the weights.
+        low_precision: the dtype in which projected inputs and products are kept; None is that of the source and the
+            weights.
         affine: whether the projection is part of the run.
     """
 
     def __init__(
-        self, cell: StagedCell, form: Form, mark: Any, packing: Packing, *,
-        masked: bool, dtype: torch.dtype | None, narrow: torch.dtype | None, affine: bool,
+        self, cell: StagedCell, form: Form, cache_key: Any, packing: Packing, *,
+        masked: bool, dtype: torch.dtype | None, low_precision: torch.dtype | None, affine: bool,
     ) -> None:  # fmt: skip
         self.form = form
         self.packing = packing
-        self.mark = (mark, affine, masked, narrow)
+        self.cache_key = (cache_key, affine, masked, low_precision)
         self.masked = masked
         self.dtype = dtype
-        self.narrow = narrow
+        self.low_precision = low_precision
         self.affine = affine
         self.output_size = cell.output_size
         self.differentiable = torch.is_grad_enabled()  # inside the function it is always off
@@ -93,7 +94,7 @@ class Job:
                 kernel = partial(kernel, index)
             rows = [isinstance(place, Rows) for place in places]
             tensors = [place.buffer[: self.packing.rows] if isinstance(place, Rows) else place for place in places]
-            kernel = self.bound[key] = bind(kernel, (self.mark, *key), tensors, rows)
+            kernel = self.bound[key] = bind(kernel, (self.cache_key, *key), tensors, rows)
         return Call(kernel, places)
 
     def projected_size(self, given: Arguments) -> int:
@@ -111,7 +112,7 @@ class Job:
     def projected(self, part: Tensor, projection: Projection | None) -> Tensor:
         """Return projected inputs [C, P] of a part of the source, without bias; an additive cell may add to them."""
         if projection is not None:
-            return projection.forward(part).to(self.narrow or projection.shared[0].dtype)
+            return projection.forward(part).to(self.low_precision or projection.shared[0].dtype)
         return part.clone() if self.form.additive else part
 
 
@@ -157,11 +158,11 @@ def even_chunk(rows: int, start: int, stop: int, back: bool) -> Chunk:
     return Chunk(Packing(rows, stop, None), range(start, stop), back=back)
 
 
-def walk(job: Job, keep: bool, *tensors: Tensor) -> list[Tensor]:
+def schedule_forward(plan: RunPlan, keep: bool, *tensors: Tensor) -> list[Tensor]:
     """Go forward through the steps.
 
     Args:
-        job: the job.
+        plan: what is run.
         keep: whether to keep what the way back needs.
         tensors: those of `Arguments`.
 
@@ -170,117 +171,119 @@ def walk(job: Job, keep: bool, *tensors: Tensor) -> list[Tensor]:
         if `keep`, by chunk the projected inputs [C, P], to which an additive cell has added its products, and the
         products of other cells.
     """
-    given = job.name(tensors)
-    form, state, bias = job.form, given.state, given.affine[1:]
-    total, rows = len(given.source), job.packing.rows
-    layouts = [Product(weight, times=len(job.packing.counts), dtype=job.dtype) for weight in given.weights]
-    projection = job.projection(given)
-    histories = [history(state[place], total) for place in job.moving]
-    operands = [state[0].new_empty(total, given.weights[index].shape[1]) for index in job.computed]
-    separate = [] if form.output is not None else [state[0].new_empty(total, job.output_size)]
+    given = plan.name(tensors)
+    form, state, bias = plan.form, given.state, given.affine[1:]
+    total, rows = len(given.source), plan.packing.rows
+    layouts = [Product(weight, times=len(plan.packing.counts), dtype=plan.dtype) for weight in given.weights]
+    projection = plan.projection(given)
+    histories = [history(state[place], total) for place in plan.moving]
+    operands = [state[0].new_empty(total, given.weights[index].shape[1]) for index in plan.computed]
+    separate = [] if form.output is not None else [state[0].new_empty(total, plan.output_size)]
     kept: list[list[Tensor]] = [[] for _ in (given.source, *layouts)]
-    for steps in job.chunks(given):
-        chunk = chunk_of(job.packing, steps, back=False)
+    for steps in plan.chunks(given):
+        chunk = chunk_of(plan.packing, steps, back=False)
         # What is kept lies in rooms of one chunk, for memory of all steps would be asked of the system, and its pages
         # made, in each run.
-        block = job.projected(given.source[chunk.rows], projection)
+        block = plan.projected(given.source[chunk.rows], projection)
         size = len(block) if keep else rows
         weights = () if form.additive else given.weights
-        sums = [weight.new_empty(size, len(weight), dtype=job.narrow) for weight in weights]
+        sums = [weight.new_empty(size, len(weight), dtype=plan.low_precision) for weight in weights]
         if keep:
             for rooms, room in zip(kept, (block, *sums), strict=False):
                 rooms.append(room)
         at = Rows(block, chunk.local)
-        fields = fields_at(job, given, histories, chunk)
+        fields = fields_at(plan, given, histories, chunk)
         products = [Rows(each, chunk.local if keep else None) for each in sums]
-        places = operand_places(job, operands, fields, chunk)
+        places = operand_places(plan, operands, fields, chunk)
         calls: list[Call | Multiply] = []
         for index, layout in enumerate(layouts):
             if form.operands[index] is None:
                 before: tuple[Place, ...] = (at, *bias, *products[:index], *fields, *given.parameters)
-                calls.append(job.call("operand", *before, places[index], index=index))
+                calls.append(plan.call("operand", *before, places[index], index=index))
             out = at if form.additive else products[index]
             calls.append(Multiply(layout, places[index], out, add=form.additive))
-        calls.append(job.call(
+        calls.append(plan.call(
             "forward", at, *bias, *products, *fields, *given.parameters,
             *(Rows(mask, chunk.at) for mask in given.mask),
             *(Rows(each, chunk.at) for each in separate),
             *(Rows(each, chunk.after) for each in histories),
         ))  # fmt: skip
         run(calls, chunk.counts)
-    job.bound.clear()
-    return [*separate, *histories, *operands, *chain(*kept[0 if job.affine or form.additive else 1 :])]
+    plan.bound.clear()
+    return [*separate, *histories, *operands, *chain(*kept[0 if plan.affine or form.additive else 1 :])]
 
 
-def walk_back(job: Job, wanted: bool, *tensors: Tensor) -> list[Tensor]:
+def schedule_backward(plan: RunPlan, wanted: bool, *tensors: Tensor) -> list[Tensor]:
     """Go back through the steps.
 
     Args:
-        job: the job.
+        plan: what is run.
         wanted: whether the gradient of the source is.
-        tensors: gradients of the last moving fields and of the outputs, those of `Arguments`, what `walk` returned
-            besides separate outputs.
+        tensors: gradients of the last moving fields and of the outputs, those of `Arguments`, what
+            `schedule_forward` returned besides separate outputs.
 
     Returns:
         Gradients of the source, if wanted, of affine, weights and parameters, and of the moving fields of the state.
     """
-    form, moving = job.form, job.moving
+    form, moving = plan.form, plan.moving
     left = iter(tensors)
     g_final = [next(left) for _ in moving]
     g_outputs = next(left)
-    given = job.name_next(left)
+    given = plan.name_next(left)
     histories = [next(left) for _ in moving]
-    operands = [next(left) for _ in job.computed]
-    rows, count = job.packing.rows, len(given.weights)
-    chunks = [chunk_of(job.packing, steps, back=True) for steps in job.chunks(given)]
-    kept = [[next(left) for _ in chunks] for _ in range(job.affine or form.additive)]
+    operands = [next(left) for _ in plan.computed]
+    rows, count = plan.packing.rows, len(given.weights)
+    chunks = [chunk_of(plan.packing, steps, back=True) for steps in plan.chunks(given)]
+    kept = [[next(left) for _ in chunks] for _ in range(plan.affine or form.additive)]
     kept = kept or [[given.source[chunk.rows] for chunk in chunks]]
     kept += [[next(left) for _ in chunks] for _ in range(0 if form.additive else count)]
-    layouts = [Product(weight, times=len(job.packing.counts), dtype=job.dtype) for weight in given.weights]
-    projection = job.projection(given)
-    width = kept[0][0].dtype  # inputs may be narrower
+    layouts = [Product(weight, times=len(plan.packing.counts), dtype=plan.dtype) for weight in given.weights]
+    projection = plan.projection(given)
+    width = kept[0][0].dtype  # inputs may be low_precisioner
     most = max(len(block) for block in kept[0])
     sums = [] if form.additive else [given.state[0].new_empty(most, len(weight)) for weight in given.weights]
-    g_source = torch.empty_like(given.source) if wanted or not job.affine else None
-    if job.affine or g_source is None:
-        scratch = given.source.new_empty(most, job.projected_size(given), dtype=width)
+    g_source = torch.empty_like(given.source) if wanted or not plan.affine else None
+    if plan.affine or g_source is None:
+        scratch = given.source.new_empty(most, plan.projected_size(given), dtype=width)
         g_blocks = [scratch[: len(block)] for block in kept[0]]
     else:
         g_blocks = [g_source[chunk.rows] for chunk in chunks]
     # These are sums over the steps.
-    g_weights = [WeightGrad(weight, dtype=job.dtype) for weight in given.weights]
+    g_weights = [WeightGrad(weight, dtype=plan.dtype) for weight in given.weights]
     g_parameters = [torch.zeros_like(value, dtype=wide(value.dtype)) for value in given.parameters]
     # Steps take turns: one reads the gradients of the fields after it where the next one writes those before it. Rows
     # that have not begun, for they end earlier, find the gradient of their last state in both.
     g_fields = [torch.cat([value, value]).contiguous() for value in g_final]  # [2 B, ...]
-    extra_places = job.kernels.extra_places
+    extra_places = plan.kernels.extra_places
     slot = {index: rank for rank, index in enumerate(i for i in range(count) if form.operands[i] is not None)}
     g_extra = [  # of the type that products have: compiled kernels trust it
         torch.zeros_like(
-            g_final[place], dtype=job.narrow or given.weights[index].dtype, memory_format=torch.contiguous_format
+            g_final[place],
+            dtype=plan.low_precision or given.weights[index].dtype,
+            memory_format=torch.contiguous_format,
         )
         for place, index in zip(extra_places, slot, strict=True)
     ]
-    g_operands = [given.state[0].new_empty(rows, given.weights[index].shape[1]) for index in job.computed]
+    g_operands = [given.state[0].new_empty(rows, given.weights[index].shape[1]) for index in plan.computed]
     g_outputs = g_outputs.contiguous()
     for number, chunk in reversed(list(enumerate(chunks))):
         g_block = g_blocks[number]
         at, *products = (Rows(rooms[number], chunk.local) for rooms in kept)
-        fields = fields_at(job, given, histories, chunk)
+        fields = fields_at(plan, given, histories, chunk)
         g_at, *g_products = (Rows(buffer, chunk.local) for buffer in (g_block, *sums))
         g_before, g_after = ([Rows(buffer, turns) for buffer in g_fields] for turns in chunk.turns)
-        calls: list[Call | Multiply] = [job.call(
+        calls: list[Call | Multiply] = [plan.call(
             "backward", at, *given.affine[1:], *products, *fields, *given.parameters,
             *(Rows(mask, chunk.at) for mask in given.mask), Rows(g_outputs, chunk.at), *g_after, *map(Rows, g_extra),
             g_at, *g_products, *g_before, *g_parameters,
         )]  # fmt: skip
         for index in reversed(range(count)):
             direct = index in slot
-            g_operand = Rows(g_extra[slot[index]] if direct else g_operands[job.computed.index(index)])
+            g_operand = Rows(g_extra[slot[index]] if direct else g_operands[plan.computed.index(index)])
             g_product = g_at if form.additive else g_products[index]
             calls.append(Multiply(layouts[index], g_product, g_operand, back=True))
             if not direct:
-                calls.append(job.call(
+                calls.append(plan.call(
                     "operand_backward", at, *given.affine[1:], *products[:index], *fields, *given.parameters,
                     g_operand, g_at, *g_products[:index], *g_before, *g_parameters, index=index,
                 ))  # fmt: skip
@@ -292,18 +295,20 @@ def walk_back(job: Job, wanted: bool, *tensors: Tensor) -> list[Tensor]:
         for index, buffer in enumerate([g_projected] if form.additive else sums):
             place = form.operands[index]
             if place is None:
-                multiplied = operands[job.computed.index(index)][chunk.rows]
+                multiplied = operands[plan.computed.index(index)][chunk.rows]
             else:
-                multiplied = job.packing.before(histories[moving.index(place)], chunk.steps)
+                multiplied = plan.packing.before(histories[moving.index(place)], chunk.steps)
             g_weights[index].add(buffer[: len(multiplied)], multiplied)
     g_first = [each[:rows] for each in g_fields]
     for place, extra in zip(extra_places, g_extra, strict=True):
         g_first[place] += extra
-    job.bound.clear()
+    plan.bound.clear()
     g_affine = () if projection is None else projection.total()
     totals = chain((grad.total() for grad in g_weights), g_parameters)
-    narrow = [each.to(value.dtype) for each, value in zip(totals, chain(given.weights, given.parameters), strict=True)]
-    return [*([g_source] if wanted and g_source is not None else []), *g_affine, *narrow, *g_first]
+    low_precision = [
+        each.to(value.dtype) for each, value in zip(totals, chain(given.weights, given.parameters), strict=True)
+    ]
+    return [*([g_source] if wanted and g_source is not None else []), *g_affine, *low_precision, *g_first]
 
 
 def history(initial: Tensor, total: int) -> Tensor:
@@ -313,15 +318,15 @@ def history(initial: Tensor, total: int) -> Tensor:
     return room
 
 
-def fields_at(job: Job, given: Arguments, histories: Sequence[Tensor], chunk: Chunk) -> list[Rows]:
+def fields_at(plan: RunPlan, given: Arguments, histories: Sequence[Tensor], chunk: Chunk) -> list[Rows]:
     """Return the fields of the state before each step."""
     fields = [Rows(field) for field in given.state]
-    for place, buffer in zip(job.moving, histories, strict=True):
+    for place, buffer in zip(plan.moving, histories, strict=True):
         fields[place] = Rows(buffer, chunk.before)
     return fields
 
 
-def operand_places(job: Job, operands: Sequence[Tensor], fields: Sequence[Rows], chunk: Chunk) -> list[Rows]:
+def operand_places(plan: RunPlan, operands: Sequence[Tensor], fields: Sequence[Rows], chunk: Chunk) -> list[Rows]:
     """Return for each product what it multiplies at each step: a field of the state, or room for what is computed."""
     rooms = iter(operands)
-    return [Rows(next(rooms), chunk.at) if place is None else fields[place] for place in job.form.operands]
+    return [Rows(next(rooms), chunk.at) if place is None else fields[place] for place in plan.form.operands]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rnnzoo.cells.base import AffineCell, Cell, StagedCell
-from rnnzoo.cells.views import on_trial, unobserved
+from rnnzoo.cells.views import with_cloned_parameters, without_saved_tensor_hooks
 from rnnzoo.cells.wrappers import RecurrentDropout
 from rnnzoo.state import State, flatten, map_state, unflatten
 
@@ -60,7 +60,7 @@ def run_step(cell: StagedCell, projected: Tensor, state: State) -> tuple[list[Te
     return operands, products, output, after
 
 
-def examine(cell: StagedCell, projected_size: int, state: State) -> Form:
+def analyze_step(cell: StagedCell, projected_size: int, state: State) -> Form:
     """Find the form of a cell from one step on random numbers.
 
     Args:
@@ -75,11 +75,11 @@ def examine(cell: StagedCell, projected_size: int, state: State) -> Form:
     def draw(*shape: int) -> Tensor:
         return torch.rand(*shape, generator=generator, dtype=torch.float64, device="cpu").to(first.device, dtype) + 0.1
 
-    with unobserved(), torch.autocast(first.device.type, enabled=False):
+    with without_saved_tensor_hooks(), torch.autocast(first.device.type, enabled=False):
         fields = [draw(2, *field.shape[1:]).requires_grad_() for field in flatten(state)]
         state = unflatten(state, fields)
         projected = draw(2, projected_size)
-        view, leaves = on_trial(cell)
+        view, leaves = with_cloned_parameters(cell)
         operands, products, output, after = run_step(view, projected, state)
         after_fields = flatten(after)
         places = tuple(place_of(operand, fields) for operand in operands)

@@ -20,7 +20,7 @@ from torch import Tensor
 from rnnzoo.backends.base import backend
 from rnnzoo.backends.scan.recurrence import has_kernel, in_blocks, recur, recur_back
 from rnnzoo.cells.base import Cell, LinearCell
-from rnnzoo.cells.views import on_trial, signature, unobserved, with_parameters
+from rnnzoo.cells.views import signature, with_cloned_parameters, with_parameters, without_saved_tensor_hooks
 from rnnzoo.kernels.compile.cache import Kernel, bind
 from rnnzoo.kernels.products.linear import faster_products
 from rnnzoo.lengths import length_mask
@@ -75,7 +75,7 @@ class Pieces:
     def __init__(self, cell: LinearCell, names: Sequence[str], mask: Tensor | None) -> None:
         self.cell = cell
         self.names = tuple(names)
-        self.mark = signature(cell)
+        self.cache_key = signature(cell)
         self.mask = mask
         device = next(cell.parameters()).device.type
         self.autocast = (device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
@@ -145,12 +145,14 @@ class Pieces:
                 piece(*tensors)
                 return
             if name not in self.bound:
-                mark = (self.mark, name, self.mask is None, self.autocast)
+                cache_key = (self.cache_key, name, self.mask is None, self.autocast)
                 first = count + (self.mask is not None)
                 shared = {*range(first, first + len(self.names))}  # these have no rows
                 if name == "grads":
                     shared |= {*range(len(tensors) - len(self.names), len(tensors))}
-                self.bound[name] = bind(piece, mark, tensors, [place not in shared for place in range(len(tensors))])
+                self.bound[name] = bind(
+                    piece, cache_key, tensors, [place not in shared for place in range(len(tensors))]
+                )
             self.bound[name](*tensors)
 
     def casting(self) -> AbstractContextManager[None]:
@@ -289,10 +291,10 @@ def write(targets: Sequence[Tensor], values: Sequence[Tensor]) -> None:
 
 def used_parameters(cell: LinearCell, projected: Tensor) -> tuple[str, ...]:
     """Return the names of the parameters that `coefficients` and `readout` use, found by trying."""
-    mark = signature(cell)
-    if mark not in _used:
-        with unobserved(), torch.autocast(projected.device.type, enabled=False):
-            view, leaves = on_trial(cell)
+    cache_key = signature(cell)
+    if cache_key not in _used:
+        with without_saved_tensor_hooks(), torch.autocast(projected.device.type, enabled=False):
+            view, leaves = with_cloned_parameters(cell)
             dtype = next(iter(leaves.values())).dtype
             x = torch.zeros(1, projected.shape[-1], device=projected.device, dtype=dtype, requires_grad=True)  # [1, P]
             a, b = view.coefficients(x)
@@ -301,5 +303,5 @@ def used_parameters(cell: LinearCell, projected: Tensor) -> tuple[str, ...]:
             found = torch.autograd.grad(
                 results, list(leaves.values()), [torch.zeros_like(each) for each in results], allow_unused=True
             )
-        _used[mark] = tuple(name for name, value in zip(leaves, found, strict=True) if value is not None)
-    return _used[mark]
+        _used[cache_key] = tuple(name for name, value in zip(leaves, found, strict=True) if value is not None)
+    return _used[cache_key]

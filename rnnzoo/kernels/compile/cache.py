@@ -45,12 +45,12 @@ def can_compile(device: torch.device) -> bool:
     return device.type != "cpu" or has_compiler()
 
 
-def bind(kernel: Kernel, mark: Any, tensors: Sequence[Tensor], rows: Sequence[bool]) -> Kernel:
+def bind(kernel: Kernel, cache_key: Any, tensors: Sequence[Tensor], rows: Sequence[bool]) -> Kernel:
     """Return `kernel`, compiled if tensors of these layouts have come often enough.
 
     Args:
         kernel: a method of `Kernels`.
-        mark: what tells programs apart besides the layouts.
+        cache_key: what tells programs apart besides the layouts.
         tensors: as the kernel will get them; they are left alone.
         rows: for each whether, on a CPU, it may come with any number of rows, as many as all of these; they lie in one
             piece.
@@ -58,7 +58,7 @@ def bind(kernel: Kernel, mark: Any, tensors: Sequence[Tensor], rows: Sequence[bo
     if not may_compile():
         return kernel
     rows = [any_rows and each.device.type == "cpu" for any_rows, each in zip(rows, tensors, strict=True)]
-    code = (mark, tuple((value.dtype, value.device) for value in tensors), torch.get_num_threads())
+    code = (cache_key, tuple((value.dtype, value.device) for value in tensors), torch.get_num_threads())
     key = (code, *layouts(tensors, rows))  # compiled code checks them
     if key in _compiled:
         return _compiled[key]

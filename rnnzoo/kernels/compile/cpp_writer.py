@@ -69,7 +69,7 @@ class Term(NamedTuple):
     width: int
 
 
-class Job(NamedTuple):
+class LoopBody(NamedTuple):
     """What a loop over `width` numbers does with a term: store it, or add it to a sum."""
 
     term: int
@@ -151,27 +151,27 @@ class Writer:
             self.turns[number] = max((self.turn(each) for each in term.parts), default=0) + (term.kind == "sum")
         return self.turns[number]
 
-    def jobs(self) -> dict[tuple[int, int], list[Job]]:
+    def bodies_by_loop(self) -> dict[tuple[int, int], list[LoopBody]]:
         """Return what each loop does, by its turn and its width."""
         found = []
         for store in self.reader.stores:
             for start, piece, width in self.cut(store.piece, store.width):
-                found.append(Job(self.term(piece, width), width, store._replace(first=store.first + start)))
+                found.append(LoopBody(self.term(piece, width), width, store._replace(first=store.first + start)))
         self.turns: dict[int, int] = {}
         for number, term in enumerate(self.terms):
             if term.kind == "sum":
-                found += [Job(each, self.terms[each].width, None, number) for each in term.parts]
-        loops: dict[tuple[int, int], list[Job]] = {}
-        for job in found:
-            loops.setdefault((self.turn(job.term), job.width), []).append(job)
+                found += [LoopBody(each, self.terms[each].width, None, number) for each in term.parts]
+        loops: dict[tuple[int, int], list[LoopBody]] = {}
+        for body in found:
+            loops.setdefault((self.turn(body.term), body.width), []).append(body)
         return dict(sorted(loops.items()))
 
     def code(self) -> str:
         """Return the code."""
-        loops = self.jobs()
+        loops = self.bodies_by_loop()
         self.find_saved(loops)
-        for (_, width), jobs in loops.items():
-            self.loop(width, jobs)
+        for (_, width), bodies in loops.items():
+            self.loop(width, bodies)
         reader = self.reader
         used = {term.of[0] for term in self.terms if term.kind == "read"} | {each.target for each in reader.stores}
         sums = {each.target for each in reader.stores if each.summed}
@@ -200,12 +200,12 @@ class Writer:
         ]
         return VECTORS + FUNCTIONS + "\n".join(lines) + "\n"
 
-    def find_saved(self, loops: dict[tuple[int, int], list[Job]]) -> None:
+    def find_saved(self, loops: dict[tuple[int, int], list[LoopBody]]) -> None:
         """Find what a loop computes that a later one needs again."""
         done: set[int] = set()
-        for (_, width), jobs in loops.items():
+        for (_, width), bodies in loops.items():
             here: set[int] = set()
-            left = [job.term for job in jobs if width > 1]
+            left = [body.term for body in bodies if width > 1]
             while left:
                 number = left.pop()
                 term = self.terms[number]
@@ -218,23 +218,23 @@ class Writer:
                 left += term.parts
             done |= here
 
-    def loop(self, width: int, jobs: Sequence[Job]) -> None:
+    def loop(self, width: int, bodies: Sequence[LoopBody]) -> None:
         """Write a loop, after the numbers that are the same for the whole row."""
-        for job in jobs:
-            self.name_scalars(job.term)
+        for body in bodies:
+            self.name_scalars(body.term)
         outside = set(self.named)
         if width > 1:
-            sums = ", ".join(sorted({f"v{job.sum}" for job in jobs if job.store is None}))
+            sums = ", ".join(sorted({f"v{body.sum}" for body in bodies if body.store is None}))
             self.lines.append("#pragma omp simd" + (f" reduction(+ : {sums})" if sums else ""))
             self.lines.append(f"for (int64_t j = 0; j < {width}; j++) {{")
-        for job in jobs:
-            self.name(job.term)
-            found = self.variable(job.term)
-            if job.store is None:
-                self.lines.append(f"v{job.sum} += {found};")
+        for body in bodies:
+            self.name(body.term)
+            found = self.variable(body.term)
+            if body.store is None:
+                self.lines.append(f"v{body.sum} += {found};")
             else:
-                place = f"a{job.store.target}[{job.store.first}{' + j' if width > 1 else ''}]"
-                self.lines.append(f"{place} {'+=' if job.store.summed else '='} {found};")
+                place = f"a{body.store.target}[{body.store.first}{' + j' if width > 1 else ''}]"
+                self.lines.append(f"{place} {'+=' if body.store.summed else '='} {found};")
         if width > 1:
             self.lines.append("}")
             self.named = outside

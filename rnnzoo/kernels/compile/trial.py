@@ -11,7 +11,7 @@ from torch import Tensor
 from rnnzoo.kernels.compile.cpp_kernel import Kernel
 
 TRIED_ROWS = (64, 37)  # on which a compiled kernel is held to the plain one
-ILL = 0.005  # share of the results of numbers of both signs that rounding may make others
+MAX_DIFFERING_SHARE = 0.005  # share of the results of numbers of both signs that rounding may make others
 
 
 def tried(found: Kernel, kernel: Kernel, tensors: Sequence[Tensor], rows: Sequence[bool]) -> Kernel:
@@ -21,15 +21,15 @@ def tried(found: Kernel, kernel: Kernel, tensors: Sequence[Tensor], rows: Sequen
         AssertionError: if it does not.
     """
     for count in (*TRIED_ROWS, 1) if any(rows) else TRIED_ROWS[:1]:
-        for signed in (False, True)[: 1 if are_narrow(tensors) else 2]:  # of which differences may leave nothing
+        for signed in (False, True)[: 1 if are_low_precision(tensors) else 2]:  # of which differences may leave nothing
             plain, fast = (drawn(tensors, rows, count, signed=signed) for _ in range(2))
             kernel(*plain)
             found(*fast)
-            check(fast, plain, share=ILL if signed else 0.0)
+            check(fast, plain, share=MAX_DIFFERING_SHARE if signed else 0.0)
     return found
 
 
-def are_narrow(tensors: Sequence[Tensor]) -> bool:
+def are_low_precision(tensors: Sequence[Tensor]) -> bool:
     """Return whether compiled numbers are rounded less often than plain ones, by steps that one sees."""
     device = tensors[0].device.type
     return (
@@ -43,8 +43,8 @@ def drawn(tensors: Sequence[Tensor], rows: Sequence[bool], count: int, *, signed
     """Return tensors like these to try a kernel on, with random numbers, for some of these hold none yet.
 
     They share no memory, and lie in it as these do, which compiled code trusts; some have `count` rows. Numbers are
-    from 0.1 to 1.1, as `examine` draws them, of which all functions have a value; or, `signed`, to both sides of 0,
-    for what is done on one side alone.
+    from 0.1 to 1.1, as `analyze_step` draws them, of which all functions have a value; or, `signed`, to both sides of
+    0, for what is done on one side alone.
     """
     generator = torch.Generator().manual_seed(0)
 
@@ -75,7 +75,7 @@ def check(found: Sequence[Tensor], expected: Sequence[Tensor], *, share: float) 
     Raises:
         AssertionError: if it did not.
     """
-    rtol, atol = (2e-2, 2e-2) if are_narrow(expected) else (1e-3, 1e-4)
+    rtol, atol = (2e-2, 2e-2) if are_low_precision(expected) else (1e-3, 1e-4)
     for ours, theirs in zip(found, expected, strict=True):
         sizes = theirs.double().nan_to_num(0, 0, 0).abs()
         scale = max(1.0, sizes.max().item()) if sizes.numel() else 1.0

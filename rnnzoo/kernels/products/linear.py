@@ -22,15 +22,17 @@ from torch.overrides import TorchFunctionMode
 from rnnzoo.kernels import torch_private
 from rnnzoo.kernels.processor import mkl_is_slow
 from rnnzoo.kernels.products.panels import Panels, library, offers_products
-from rnnzoo.lengths import followed
+from rnnzoo.lengths import is_tracing
 from rnnzoo.numerics import wide
 
 # All by measurement.
-MANY = 2**22  # N · K · P from which oneDNN is faster for operands as they are, where MKL is slow
-PLAIN = (Tensor, Parameter)  # and no other subclass, which may not know oneDNN's products
+MIN_MULTIPLICATIONS_FOR_ONEDNN = (
+    2**22
+)  # N · K · P from which oneDNN is faster for operands as they are, where MKL is slow
+PLAIN_TENSOR_TYPES = (Tensor, Parameter)  # and no other subclass, which may not know oneDNN's products
 LEAST_ROWS, LEAST_COLUMNS = 16, 128  # of such a product: narrower ones MKL makes as fast, or faster
 PART = 512  # rows of which oneDNN makes the gradient of a weight at once: more no longer stay in the cache
-FEW = 4  # products below which laying the weight out costs more than it saves
+MIN_PRODUCTS_FOR_PANELS = 4  # products below which laying the weight out costs more than it saves
 
 
 def multiply(left: Tensor, right: Tensor, bias: Tensor | None = None, *, out: Tensor | None = None) -> Tensor:
@@ -53,20 +55,20 @@ def prefers_onednn(left: Tensor, right: Tensor, bias: Tensor | None = None) -> b
     """Return whether A Bᵀ + b of A [..., K], B [P, K] and b [P] is one of the products that oneDNN makes faster."""
     operands = (left, right) if bias is None else (left, right, bias)
     return (
-        not transformed()
-        and left.numel() * len(right) >= MANY
+        not is_traced_or_transformed()
+        and left.numel() * len(right) >= MIN_MULTIPLICATIONS_FOR_ONEDNN
         and left.numel() // left.shape[-1] >= LEAST_ROWS
         and len(right) >= LEAST_COLUMNS
-        and all(type(each) in PLAIN and each.device.type == "cpu" for each in operands)
+        and all(type(each) in PLAIN_TENSOR_TYPES and each.device.type == "cpu" for each in operands)
         and all(each.layout == torch.strided and each.dtype == left.dtype for each in operands)
         and mkl_is_slow()
         and can_block(left.dtype)
     )
 
 
-def transformed() -> bool:
+def is_traced_or_transformed() -> bool:
     """Return whether torch makes another program of what runs, by rules that it does not have for oneDNN's products."""
-    return followed() or torch_private.in_functorch() or torch_private.in_forward_ad()
+    return is_tracing() or torch_private.in_functorch() or torch_private.in_forward_ad()
 
 
 def dense(matrix: Tensor) -> Tensor:
@@ -89,7 +91,12 @@ class Product:
     def __init__(self, weight: Tensor, *, times: int, dtype: torch.dtype | None) -> None:
         self.weight = weight.detach() if dtype is None else weight.detach().to(dtype)
         self.wide = weight.dtype == torch.float32  # so are operands and products, in whatever type they are multiplied
-        self.often = weight.device.type == "cpu" and times >= FEW and type(self.weight) in PLAIN and not transformed()
+        self.often = (
+            weight.device.type == "cpu"
+            and times >= MIN_PRODUCTS_FOR_PANELS
+            and type(self.weight) in PLAIN_TENSOR_TYPES
+            and not is_traced_or_transformed()
+        )
         self.matrices: dict[bool, Tensor | Panels] = {}
 
     def matrix(self, *, back: bool) -> Tensor | Panels:
@@ -131,7 +138,7 @@ class WeightGrad:
     def __init__(self, weight: Tensor, *, dtype: torch.dtype | None) -> None:
         self.dtype = weight.dtype if dtype is None else dtype
         # The transpose is summed where oneDNN makes it: aᵀ g is faster there than gᵀ a.
-        self.turned = not followed() and weight.device.type == "cpu" and mkl_is_slow() and can_block(self.dtype)
+        self.turned = not is_tracing() and weight.device.type == "cpu" and mkl_is_slow() and can_block(self.dtype)
         self.weight = weight
         self._sum: Tensor | None = None
 
@@ -186,15 +193,15 @@ class Projection:
             g in the type of products.
         """
         self.g_bias += grads.sum(0, dtype=self.g_bias.dtype)
-        narrow = grads.to(self.weight.dtype)
-        self.g_weight.add(narrow, rows)
+        low_precision = grads.to(self.weight.dtype)
+        self.g_weight.add(low_precision, rows)
         if out is None:
-            return narrow
-        if out.dtype == narrow.dtype:
-            multiply(narrow, self.weight.t(), out=out)
+            return low_precision
+        if out.dtype == low_precision.dtype:
+            multiply(low_precision, self.weight.t(), out=out)
         else:
-            out.copy_(multiply(narrow, self.weight.t()))
-        return narrow
+            out.copy_(multiply(low_precision, self.weight.t()))
+        return low_precision
 
     def total(self) -> tuple[Tensor, Tensor]:
         """Return the gradients of W and b."""
@@ -204,7 +211,7 @@ class Projection:
 
 def faster_products() -> AbstractContextManager[Any]:
     """Return a context in which `torch.nn.functional.linear` is `linear`, whoever calls it."""
-    return FasterLinear() if not transformed() and mkl_is_slow() else nullcontext()
+    return FasterLinear() if not is_traced_or_transformed() and mkl_is_slow() else nullcontext()
 
 
 class FasterLinear(TorchFunctionMode):
@@ -222,7 +229,7 @@ class FasterLinear(TorchFunctionMode):
 def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return x Wᵀ + b as `torch.nn.functional.linear` does: [..., K], [P, K], [P] → [..., P]."""
     if (
-        transformed()
+        is_traced_or_transformed()
         or inputs.dim() < 2
         or weight.dim() != 2
         or inputs.shape[-1] != weight.shape[1]  # for torch to refuse
@@ -252,7 +259,7 @@ class LinearFunction(torch.autograd.Function):
         inputs, weight = ctx.saved_tensors
         wanted = ctx.needs_input_grad
         g_bias = grad.sum(0) if wanted[2] else None
-        if torch.is_grad_enabled() or transformed() or torch_private.is_legacy_batched(grad):
+        if torch.is_grad_enabled() or is_traced_or_transformed() or torch_private.is_legacy_batched(grad):
             return grad @ weight if wanted[0] else None, grad.t() @ inputs if wanted[1] else None, g_bias
         g_weight = None
         if wanted[1]:

@@ -119,14 +119,16 @@ class Panels:
     def __init__(self, matrix: Tensor, made_by: Any = None) -> None:
         self.library = library() if made_by is None else made_by
         self.shape = matrix.shape
-        self.narrow = matrix.dtype == torch.bfloat16
-        self.depth = matrix.shape[0] + (self.narrow and matrix.shape[0] % 2)  # numbers of a row that is multiplied
+        self.low_precision = matrix.dtype == torch.bfloat16
+        self.depth = matrix.shape[0] + (
+            self.low_precision and matrix.shape[0] % 2
+        )  # numbers of a row that is multiplied
         if 1 not in matrix.stride():
             matrix = matrix.contiguous()
-        columns = -(-matrix.shape[1] // PANEL) * PANEL if self.narrow else matrix.shape[1]
+        columns = -(-matrix.shape[1] // PANEL) * PANEL if self.low_precision else matrix.shape[1]
         self.numbers = matrix.new_empty(self.depth * columns)
         sizes = (*matrix.shape, *matrix.stride(), torch.get_num_threads())
-        lay_out = self.library.lay_out_bf16 if self.narrow else self.library.lay_out
+        lay_out = self.library.lay_out_bf16 if self.low_precision else self.library.lay_out
         lay_out(self.numbers.data_ptr(), matrix.data_ptr(), *sizes)
 
     def multiply(self, left: Tensor, out: Tensor | None = None, *, add: bool = False) -> Tensor:
@@ -144,7 +146,7 @@ class Panels:
             return out.copy_(self.multiply(left, out.contiguous() if add else None, add=add))
         places = (left.data_ptr(), self.numbers.data_ptr(), out.data_ptr())
         sizes = (len(left), *self.sizes(left, out, add=add), torch.get_num_threads())
-        if not self.narrow:
+        if not self.low_precision:
             self.library.multiply(*places, *sizes)
         elif not self.library.multiply_bf16(*places, *sizes):
             raise RuntimeError("oneDNN does not multiply bfloat16 here")

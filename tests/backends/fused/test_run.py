@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from rnnzoo.backends import reference
 from rnnzoo.backends.fused import program, schedule
 from rnnzoo.backends.fused import run as fused
-from rnnzoo.backends.fused.structure import examine, flatten
+from rnnzoo.backends.fused.structure import analyze_step, flatten
 from rnnzoo.backends.scan import run as scan
 from rnnzoo.cells import make_cell
 from rnnzoo.cells.base import GatedCell, HiddenState
@@ -260,7 +260,7 @@ def test_dropped_weights_reach_the_parameters():
 )
 def test_the_form_of_a_cell(name, additive, operands, parameters):
     cell = make_cell(name, input_size=I, hidden_size=H)
-    form = examine(cell, cell.project(torch.zeros(1, I)).shape[-1], cell.initial_state(1))
+    form = analyze_step(cell, cell.project(torch.zeros(1, I)).shape[-1], cell.initial_state(1))
     assert (form.additive, form.operands, form.parameters) == (additive, operands, parameters)
     assert form.output == 0
 
@@ -294,8 +294,10 @@ def test_a_frozen_cell_may_be_run_first(monkeypatch):
 
 def test_nothing_is_kept_where_no_gradient_is_wanted(monkeypatch):
     kept = []
-    real = fused.walk
-    monkeypatch.setattr(fused, "walk", lambda job, keep, *tensors: kept.append(keep) or real(job, keep, *tensors))
+    real = fused.schedule_forward
+    monkeypatch.setattr(
+        fused, "schedule_forward", lambda plan, keep, *tensors: kept.append(keep) or real(plan, keep, *tensors)
+    )
     cell, inputs = make_cell("lstm", input_size=I, hidden_size=H), torch.randn(B, T, I)
     fused.run(cell, inputs, None, None)
     with torch.no_grad():

@@ -12,7 +12,7 @@ from torch.nn.utils import parametrizations
 
 from rnnzoo.backends import reference
 from rnnzoo.backends.fused import run as fused
-from rnnzoo.backends.fused.structure import examine
+from rnnzoo.backends.fused.structure import analyze_step
 from rnnzoo.backends.scan import run as scan
 from rnnzoo.cells import make_cell
 from rnnzoo.cells.base import GatedCell, HiddenState
@@ -125,7 +125,7 @@ class Apart(GatedCell):
 @pytest.mark.parametrize("kind", ["clamp", "relu", "abs", "sinh"])
 def test_sums_that_are_not_plainly_added_are_seen(kind):
     cell = Apart(input_size=3, hidden_size=8, kind=kind)
-    assert not examine(cell, 8, cell.initial_state(1)).additive
+    assert not analyze_step(cell, 8, cell.initial_state(1)).additive
     inputs = 50 * torch.randn(4, 5, 3)
     torch.testing.assert_close(fused.run(cell, inputs, None, None)[0], reference.run(cell, inputs, None, None)[0])
 
@@ -193,7 +193,7 @@ def test_the_catalogue_is_as_additive_as_it_was():
     found = {
         name
         for name, cell in cells.items()
-        if examine(cell, cell.project(torch.zeros(1, 3)).shape[-1], cell.initial_state(1)).additive
+        if analyze_step(cell, cell.project(torch.zeros(1, 3)).shape[-1], cell.initial_state(1)).additive
     }
     plain = {
         "rnn",

@@ -18,7 +18,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     if not product.can_block(torch.float32):
         pytest.skip("needs a torch with oneDNN")
     monkeypatch.setattr(product, "mkl_is_slow", lambda: True)
-    for name in ("MANY", "LEAST_ROWS", "LEAST_COLUMNS"):
+    for name in ("MIN_MULTIPLICATIONS_FOR_ONEDNN", "LEAST_ROWS", "LEAST_COLUMNS"):
         monkeypatch.setattr(product, name, 1)
     monkeypatch.setattr(product, "PART", 5)
     sizes: list[int] = []
