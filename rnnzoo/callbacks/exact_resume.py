@@ -133,7 +133,7 @@ class LastCheckpoint(Checkpoint):
     ) -> None:
         """Write a checkpoint if it is time to, and nothing is left of this batch but what is in it."""
         loop = trainer.fit_loop.epoch_loop
-        trainer.fit_loop._restarting = False  # else an epoch that was gone on with ends without its schedulers' steps
+        trainer.fit_loop._restarting = False  # else a resumed epoch ends without its schedulers' steps
         asked = (batch_idx + 1) % BATCHES_BETWEEN_LOOKS == 0 and not loop.batch_progress.is_last_batch
         validated = trainer.val_check_batch  # None where time decides
         asked = asked and not (validated and (batch_idx + 1) % validated == 0)  # what comes now would not be in it

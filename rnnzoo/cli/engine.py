@@ -68,7 +68,7 @@ class ZooCLI(LightningCLI):
         args: ``--config FILE`` and ``--key=value`` in order of rising priority.
         run_folder: where checkpoints and logs go; None keeps no files.
         seed: the seed if neither recipe nor overrides give one.
-        resumed: the run that is gone on with, if there is one.
+        resumed: the run that is resumed, if there is one.
 
     Raises:
         InputError: for anything in the recipe or the overrides that does not fit.
@@ -158,7 +158,7 @@ class ZooCLI(LightningCLI):
         text = self.parser.dump(self.config, skip_none=False, skip_link_targets=True, format="yaml")
         tree = yaml.safe_load(text)
         files = [str(Path(name).resolve()) if Path(name).is_file() else name for name in tree.get("imports") or []]
-        tree["imports"] = list(dict.fromkeys(files))  # a run may be gone on with from another folder
+        tree["imports"] = list(dict.fromkeys(files))  # a run may be resumed from another folder
         return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rnnzoo.decoding.loop import IMPOSSIBLE, Choice, Found, SearchLoop
+from rnnzoo.decoding.loop import IMPOSSIBLE, Choice, Finished, SearchLoop
 from rnnzoo.state import map_state
 
 
@@ -36,7 +36,7 @@ class BeamLoop(SearchLoop):
         log_probabilities, places = scores.masked_fill(is_end, IMPOSSIBLE).topk(going)  # [b, K]
         return Choice(places // count, tokens.flatten(1).gather(1, places), log_probabilities, ends)
 
-    def merge(self, found: Found, new: Found) -> Found:
+    def merge(self, found: Finished, new: Finished) -> Finished:
         """Keep the n best; those that ended come before those that did not."""
         both = map_state(lambda *fields: torch.cat(fields, 1), found, new)
         order = both.scores.argsort(stable=True, dim=1, descending=True)

@@ -31,7 +31,7 @@ class Limits(NamedTuple):
     read: Tensor  # [B, R] int64, the tokens that the context was made of, as far as their n-grams count; -1 before
 
 
-class Found(NamedTuple):
+class Finished(NamedTuple):
     """Hypotheses that left the search; a score of -inf stands for none."""
 
     scores: Tensor  # [b, n]
@@ -41,13 +41,13 @@ class Found(NamedTuple):
     finished: Tensor  # [b, n] bool
 
 
-class Rows(NamedTuple):
+class BatchRows(NamedTuple):
     """What there is once for each row, whatever its slots."""
 
     ids: Tensor  # [b] int64, the rows of the batch that are not done, ascending
     context: State
     limits: Limits
-    found: Found
+    found: Finished
     ended: Tensor  # [b] int64, hypotheses that ended so far
 
 
@@ -84,15 +84,15 @@ class SearchLoop(ABC):
         self.end_id = decoder.vocabulary_size - 1
         self.length = 0  # tokens so far, the same for all rows
         self.trace = Trace()
-        self.results: list[tuple[Tensor, Found]] = []
+        self.results: list[tuple[Tensor, Finished]] = []
         batch, device = len(limits.most), limits.most.device
         none = torch.full((batch, options.n_best), IMPOSSIBLE, device=device)
         nowhere = torch.zeros_like(none, dtype=torch.long)
-        self.rows = Rows(
+        self.rows = BatchRows(
             ids=torch.arange(batch, device=device),
             context=context,
             limits=limits,
-            found=Found(none, none, nowhere, nowhere, nowhere.bool()),
+            found=Finished(none, none, nowhere, nowhere, nowhere.bool()),
             ended=torch.zeros_like(limits.most),
         )
         self.all_forced = int((limits.prefixes >= 0).sum(1).min())  # steps in which all rows are told what to take
@@ -114,7 +114,7 @@ class SearchLoop(ABC):
         """Choose among the tokens whose logits [b, K, V] are not -inf; logits - normalisers [b, K] are log p."""
 
     @abstractmethod
-    def merge(self, found: Found, new: Found) -> Found:
+    def merge(self, found: Finished, new: Finished) -> Finished:
         """Put new hypotheses [b, K], of which those with a score of -inf are none, to those found [b, n]."""
 
     @abstractmethod
@@ -152,7 +152,7 @@ class SearchLoop(ABC):
     def hypotheses(self) -> list[list[Hypothesis]]:
         """Return what was found for each row of the batch, when no row is left."""
         ids = torch.cat([ids for ids, _ in self.results])
-        found = Found(*(torch.cat(field) for field in zip(*(found for _, found in self.results), strict=True)))
+        found = Finished(*(torch.cat(field) for field in zip(*(found for _, found in self.results), strict=True)))
         found = select_rows(found, ids.argsort())
         count = found.scores.shape[1]
         rows = ids.sort().values.repeat_interleave(count)
@@ -245,10 +245,10 @@ class SearchLoop(ABC):
             self.results.append(select_rows((self.rows.ids, found), done.nonzero().squeeze(1)))
         return choice, done
 
-    def _find(self, log_probabilities: Tensor, coverage: Tensor | None, *, finished: bool) -> Found:
+    def _find(self, log_probabilities: Tensor, coverage: Tensor | None, *, finished: bool) -> Finished:
         """Describe the slots [b, K] as hypotheses of the present length."""
         lengths = torch.full_like(log_probabilities, self.length, dtype=torch.long)
-        return Found(
+        return Finished(
             scores=self.options.scores(log_probabilities, lengths + int(finished), coverage),
             log_probabilities=log_probabilities,
             lengths=lengths,

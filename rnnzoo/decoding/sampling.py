@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rnnzoo.decoding.decoder import Decoder
-from rnnzoo.decoding.loop import IMPOSSIBLE, Choice, Found, Limits, SearchLoop
+from rnnzoo.decoding.loop import IMPOSSIBLE, Choice, Finished, Limits, SearchLoop
 from rnnzoo.decoding.options import SearchOptions
 from rnnzoo.state import State, map_state, select_rows, where
 
@@ -69,7 +69,7 @@ class SampleLoop(SearchLoop):
             probabilities = torch.zeros_like(self.permitted).scatter(2, ids, probabilities.to(self.permitted.dtype))
         return probabilities / probabilities.sum(2, keepdim=True)
 
-    def merge(self, found: Found, new: Found) -> Found:
+    def merge(self, found: Finished, new: Finished) -> Finished:
         """Put each new sample in its slot."""
         fresh = ((found.scores == IMPOSSIBLE) & (new.scores > IMPOSSIBLE)).flatten()
         chosen = where(fresh, map_state(torch.flatten, new), map_state(torch.flatten, found))

@@ -107,7 +107,7 @@ def test_from_training_to_answers(file, capsys):
     words = ["--import", file.name, "--model.cell", "leaky", "--model.recurrent.zoneout", "0.1"]
     assert main(["fit", RECIPE, *words, *SMALL, "--run_dir", "run"]) == 0
     config = yaml.safe_load((file.parent / "run" / "config.yaml").read_text())
-    assert config["imports"] == [str(file.resolve())]  # wherever the run is gone on with
+    assert config["imports"] == [str(file.resolve())]  # wherever the run is resumed
     assert config["model"]["init_args"]["recurrent"]["zoneout"] == 0.1
     stored = json.loads((file.parent / "run" / "model" / "config.json").read_text())
     assert stored["own_cells"] == {"leaky": "leaky_cells.py"}

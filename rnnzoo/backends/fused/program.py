@@ -21,7 +21,7 @@ from rnnzoo.kernels.products.linear import Product
 from rnnzoo.kernels.settings import record_mode
 
 
-class Rows(NamedTuple):
+class RowView(NamedTuple):
     """The rows of a buffer [N, ...] that steps read or write: as many as a step has, from some place on.
 
     Args:
@@ -41,17 +41,17 @@ class Rows(NamedTuple):
         return [self.buffer.narrow(0, place, count) for place, count in zip(places, counts, strict=True)]
 
 
-Place = Rows | Tensor  # a tensor is the same at all steps
+Place = RowView | Tensor  # a tensor is the same at all steps
 
 
 def views(place: Place, counts: Sequence[int]) -> list[Tensor]:
     """Return the tensor of each step."""
-    return place.views(counts) if isinstance(place, Rows) else [place] * len(counts)
+    return place.views(counts) if isinstance(place, RowView) else [place] * len(counts)
 
 
 def address(place: Place) -> tuple[int, int, int]:
     """Return the numbers by which C++ finds the tensor of each step: its place, bytes of a row, a list of rows."""
-    if not isinstance(place, Rows):
+    if not isinstance(place, RowView):
         return place.data_ptr(), 0, 0
     width = place.buffer.stride(0) * place.buffer.element_size()
     return place.buffer.data_ptr(), width, 0 if place.places is None else place.places.data_ptr()
@@ -111,8 +111,8 @@ class Call(NamedTuple):
         """Return what C++ calls; nothing if it cannot be called from there."""
         if not isinstance(self.kernel, Compiled):
             return []
-        tensors = [place.buffer if isinstance(place, Rows) else place for place in self.places]
-        rows = [isinstance(place, Rows) for place in self.places]
+        tensors = [place.buffer if isinstance(place, RowView) else place for place in self.places]
+        rows = [isinstance(place, RowView) for place in self.places]
         if rows != self.kernel.rows or not self.kernel.fits(tensors):
             return []
         places = [*self.places, *self.kernel.constants]
@@ -126,8 +126,8 @@ class Multiply(NamedTuple):
     """A product: out [B, P] = a Wᵀ, or, going back, out [B, K] = g W; with `add` it is added to what is there."""
 
     product: Product
-    operand: Rows
-    out: Rows
+    operand: RowView
+    out: RowView
     back: bool = False
     add: bool = False
 

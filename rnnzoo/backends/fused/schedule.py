@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from rnnzoo.backends.fused.packing import Packing
-from rnnzoo.backends.fused.program import Call, Multiply, Place, Rows, run
+from rnnzoo.backends.fused.program import Call, Multiply, Place, RowView, run
 from rnnzoo.backends.fused.row_kernels import Kernels
 from rnnzoo.backends.fused.structure import Form
 from rnnzoo.cells.base import StagedCell
@@ -92,8 +92,8 @@ class RunPlan:
             kernel = getattr(self.kernels, name)
             if index is not None:
                 kernel = partial(kernel, index)
-            rows = [isinstance(place, Rows) for place in places]
-            tensors = [place.buffer[: self.packing.rows] if isinstance(place, Rows) else place for place in places]
+            rows = [isinstance(place, RowView) for place in places]
+            tensors = [place.buffer[: self.packing.rows] if isinstance(place, RowView) else place for place in places]
             kernel = self.bound[key] = bind(kernel, (self.cache_key, *key), tensors, rows)
         return Call(kernel, places)
 
@@ -182,18 +182,18 @@ def schedule_forward(plan: RunPlan, keep: bool, *tensors: Tensor) -> list[Tensor
     kept: list[list[Tensor]] = [[] for _ in (given.source, *layouts)]
     for steps in plan.chunks(given):
         chunk = chunk_of(plan.packing, steps, back=False)
-        # What is kept lies in rooms of one chunk, for memory of all steps would be asked of the system, and its pages
+        # What is kept lies in tensors of one chunk, for memory of all steps would be asked of the system, and its pages
         # made, in each run.
         block = plan.projected(given.source[chunk.rows], projection)
         size = len(block) if keep else rows
         weights = () if form.additive else given.weights
         sums = [weight.new_empty(size, len(weight), dtype=plan.low_precision) for weight in weights]
         if keep:
-            for rooms, room in zip(kept, (block, *sums), strict=False):
-                rooms.append(room)
-        at = Rows(block, chunk.local)
+            for parts, part in zip(kept, (block, *sums), strict=False):
+                parts.append(part)
+        at = RowView(block, chunk.local)
         fields = fields_at(plan, given, histories, chunk)
-        products = [Rows(each, chunk.local if keep else None) for each in sums]
+        products = [RowView(each, chunk.local if keep else None) for each in sums]
         places = operand_places(plan, operands, fields, chunk)
         calls: list[Call | Multiply] = []
         for index, layout in enumerate(layouts):
@@ -204,9 +204,9 @@ def schedule_forward(plan: RunPlan, keep: bool, *tensors: Tensor) -> list[Tensor
             calls.append(Multiply(layout, places[index], out, add=form.additive))
         calls.append(plan.call(
             "forward", at, *bias, *products, *fields, *given.parameters,
-            *(Rows(mask, chunk.at) for mask in given.mask),
-            *(Rows(each, chunk.at) for each in separate),
-            *(Rows(each, chunk.after) for each in histories),
+            *(RowView(mask, chunk.at) for mask in given.mask),
+            *(RowView(each, chunk.at) for each in separate),
+            *(RowView(each, chunk.after) for each in histories),
         ))  # fmt: skip
         run(calls, chunk.counts)
     plan.bound.clear()
@@ -268,18 +268,18 @@ def schedule_backward(plan: RunPlan, wanted: bool, *tensors: Tensor) -> list[Ten
     g_outputs = g_outputs.contiguous()
     for number, chunk in reversed(list(enumerate(chunks))):
         g_block = g_blocks[number]
-        at, *products = (Rows(rooms[number], chunk.local) for rooms in kept)
+        at, *products = (RowView(parts[number], chunk.local) for parts in kept)
         fields = fields_at(plan, given, histories, chunk)
-        g_at, *g_products = (Rows(buffer, chunk.local) for buffer in (g_block, *sums))
-        g_before, g_after = ([Rows(buffer, turns) for buffer in g_fields] for turns in chunk.turns)
+        g_at, *g_products = (RowView(buffer, chunk.local) for buffer in (g_block, *sums))
+        g_before, g_after = ([RowView(buffer, turns) for buffer in g_fields] for turns in chunk.turns)
         calls: list[Call | Multiply] = [plan.call(
             "backward", at, *given.affine[1:], *products, *fields, *given.parameters,
-            *(Rows(mask, chunk.at) for mask in given.mask), Rows(g_outputs, chunk.at), *g_after, *map(Rows, g_extra),
-            g_at, *g_products, *g_before, *g_parameters,
+            *(RowView(mask, chunk.at) for mask in given.mask), RowView(g_outputs, chunk.at), *g_after,
+            *map(RowView, g_extra), g_at, *g_products, *g_before, *g_parameters,
         )]  # fmt: skip
         for index in reversed(range(count)):
             direct = index in slot
-            g_operand = Rows(g_extra[slot[index]] if direct else g_operands[plan.computed.index(index)])
+            g_operand = RowView(g_extra[slot[index]] if direct else g_operands[plan.computed.index(index)])
             g_product = g_at if form.additive else g_products[index]
             calls.append(Multiply(layouts[index], g_product, g_operand, back=True))
             if not direct:
@@ -312,21 +312,21 @@ def schedule_backward(plan: RunPlan, wanted: bool, *tensors: Tensor) -> list[Ten
 
 
 def history(initial: Tensor, total: int) -> Tensor:
-    """Return room for a field of the state [B + N, ...] that begins with `initial` [B, ...]."""
-    room = initial.new_empty(len(initial) + total, *initial.shape[1:])
-    room[: len(initial)] = initial
-    return room
+    """Return an empty tensor for a field of the state [B + N, ...] that begins with `initial` [B, ...]."""
+    field = initial.new_empty(len(initial) + total, *initial.shape[1:])
+    field[: len(initial)] = initial
+    return field
 
 
-def fields_at(plan: RunPlan, given: Arguments, histories: Sequence[Tensor], chunk: Chunk) -> list[Rows]:
+def fields_at(plan: RunPlan, given: Arguments, histories: Sequence[Tensor], chunk: Chunk) -> list[RowView]:
     """Return the fields of the state before each step."""
-    fields = [Rows(field) for field in given.state]
+    fields = [RowView(field) for field in given.state]
     for place, buffer in zip(plan.moving, histories, strict=True):
-        fields[place] = Rows(buffer, chunk.before)
+        fields[place] = RowView(buffer, chunk.before)
     return fields
 
 
-def operand_places(plan: RunPlan, operands: Sequence[Tensor], fields: Sequence[Rows], chunk: Chunk) -> list[Rows]:
-    """Return for each product what it multiplies at each step: a field of the state, or room for what is computed."""
-    rooms = iter(operands)
-    return [Rows(next(rooms), chunk.at) if place is None else fields[place] for place in plan.form.operands]
+def operand_places(plan: RunPlan, operands: Sequence[Tensor], fields: Sequence[RowView], chunk: Chunk) -> list[RowView]:
+    """Return for each product what it multiplies at each step: a field of the state, or a buffer of operands."""
+    buffers = iter(operands)
+    return [RowView(next(buffers), chunk.at) if place is None else fields[place] for place in plan.form.operands]

@@ -121,8 +121,8 @@ def recur_back(
             kernels.backward(decay, hidden, initial, hidden_grad, carried, decay_grad, addition_grad)
             return
         found = back_in_blocks(decay, hidden, initial, hidden_grad, carried)
-        for room, value in zip((decay_grad, addition_grad, carried), found, strict=True):
-            room.copy_(value)
+        for buffer, value in zip((decay_grad, addition_grad, carried), found, strict=True):
+            buffer.copy_(value)
         return
     kernel = compiled("backward", BACKWARD, decay)
     if kernel is not None:
@@ -198,12 +198,12 @@ def triton_scan(device: torch.device, dtype: torch.dtype) -> Any:
         kernels = importlib.import_module("rnnzoo.backends.scan.triton_kernels")
         decay, addition, grad = (torch.linspace(-1, 1, 160, device=device, dtype=dtype) + place for place in range(3))
         decay, addition, grad = (each.reshape(1, 10, 16).sin() for each in (decay, addition, grad))
-        initial, carried, rooms = decay[:, 0].exp(), decay[:, 1].clone(), [torch.empty_like(decay) for _ in range(2)]
+        initial, carried, buffers = decay[:, 0].exp(), decay[:, 1].clone(), [torch.empty_like(decay) for _ in range(2)]
         hidden = in_blocks(decay, addition, initial)
         expected = (hidden, *back_in_blocks(decay, hidden, initial, grad, carried))
         kernels.forward(decay, addition, initial)
-        kernels.backward(decay, hidden, initial, grad, carried, *rooms)
-        for ours, theirs in zip((addition, *rooms, carried), expected, strict=True):
+        kernels.backward(decay, hidden, initial, grad, carried, *buffers)
+        for ours, theirs in zip((addition, *buffers, carried), expected, strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
     except Exception as error:  # a compiler may fail in any way, and none is needed
         lines = str(error).strip().splitlines()

@@ -178,9 +178,9 @@ class ScanFunction(torch.autograd.Function):
         plain = sample is first  # the outputs are the hidden states
         y = h if plain and pieces.mask is None else sample.new_empty(len(x), sample.shape[-1])
         parts = cut(batch_size, steps, part_size(h))
-        room = h.new_empty(max(map(len, parts)), h.shape[1])
+        buffer = h.new_empty(max(map(len, parts)), h.shape[1])
         for part in parts:
-            a, b = room[: len(part)], h[part.rows]
+            a, b = buffer[: len(part)], h[part.rows]
             pieces.call("coefficients", part.rows, x[part.rows], *parameters, a, b)
             recur(part.steps(a), part.steps(b), part.before(initial, h))  # b is h now
             if not plain:
@@ -206,9 +206,9 @@ class ScanFunction(torch.autograd.Function):
         carried = torch.zeros_like(initial) if g_final is None else g_final.to(initial.dtype, copy=True).contiguous()
         g_x = torch.empty_like(x)
         totals = [torch.zeros_like(parameter, dtype=wide(parameter.dtype)) for parameter in parameters]
-        rooms = [h.new_empty(max(map(len, ctx.parts)), h.shape[1]) for _ in range(4)]
+        buffers = [h.new_empty(max(map(len, ctx.parts)), h.shape[1]) for _ in range(4)]
         for part in reversed(ctx.parts):
-            a, g_a, g_b, g_h = (room[: len(part)] for room in rooms)
+            a, g_a, g_b, g_h = (buffer[: len(part)] for buffer in buffers)
             given, hidden, sent = x[part.rows], h[part.rows], g_y[part.rows]
             pieces.call("coefficients", part.rows, given, *parameters, a, g_b)  # b is not needed again
             if not ctx.plain:

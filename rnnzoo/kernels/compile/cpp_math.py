@@ -140,7 +140,13 @@ CODE = {
     "logical_xor": "{0} != {1}",
     "logical_not": "!{0}",
 }
-OF_TRUTHS = {"logical_and", "logical_or", "logical_xor", "logical_not", "number"}  # what is computed from truths
+BOOLEAN_FUNCTIONS = {
+    "logical_and",
+    "logical_or",
+    "logical_xor",
+    "logical_not",
+    "number",
+}  # what is computed from booleans
 TRUTHS = {  # what gives some
     "gt", "ge", "lt", "le", "eq", "ne", "isnan", "logical_and", "logical_or", "logical_xor", "logical_not",
 }  # fmt: skip

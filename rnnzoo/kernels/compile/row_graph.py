@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rnnzoo.kernels.compile.cpp_math import ALIKE, CODE, OF_TRUTHS, TRUTHS
-from rnnzoo.kernels.compile.row_nodes import Node, Piece, RefusedError, Rows, Store, Value
+from rnnzoo.kernels.compile.cpp_math import ALIKE, BOOLEAN_FUNCTIONS, CODE, TRUTHS
+from rnnzoo.kernels.compile.row_nodes import Node, Piece, RefusedError, Store, SymbolicSize, Value
 
 aten = torch.ops.aten
 
@@ -50,7 +50,7 @@ class Reader:
         self.constants: list[Tensor] = []
         self.nodes: list[Node] = []
         self.known: dict[Node, int] = {}
-        self.true: list[bool] = []  # for each node whether its numbers are truths, which are no numbers in C++
+        self.true: list[bool] = []  # for each node whether its numbers are booleans, which are no numbers in C++
         self.node("constant", 0.0)  # its name is 0, so that what torch pads with zeros has the right one
         self.values: dict[Any, Any] = {}
         self.places: dict[Any, int] = {}  # of the tensors that are given
@@ -99,7 +99,7 @@ class Reader:
         """Return the value of an operation."""
         kind = ALIKE.get(kind_of(at), kind_of(at))
         if isinstance(at.meta["val"], torch.SymInt):
-            return Rows(at.meta["val"])
+            return SymbolicSize(at.meta["val"])
         shaped = kind in MOVES or kind in FILLED
         given = [self.value(each, sizes=shaped) for each in at.args]
         options = {name: self.value(each, sizes=shaped) for name, each in at.kwargs.items()}
@@ -136,7 +136,7 @@ class Reader:
         return found
 
     def typed(self, value: Value, *, true: bool) -> Value:
-        """Return numbers, or truths, of a value that may have either; of a truth the number is 0 or 1."""
+        """Return numbers, or booleans, of a value that may have either; of a boolean the number is 0 or 1."""
         nodes = (value.names >> NAME).unique().tolist()
         if all(self.true[each] == true for each in nodes):
             return value
@@ -155,13 +155,13 @@ class Reader:
         """Return an argument of an operation: a value, a number, or a list of some; how many rows only as a size."""
         if isinstance(argument, list | tuple):
             return [self.value(each, sizes=sizes) for each in argument]
-        found = Rows(argument) if isinstance(argument, torch.SymInt) else argument
+        found = SymbolicSize(argument) if isinstance(argument, torch.SymInt) else argument
         if isinstance(argument, torch.fx.Node):
             found = self.values[argument]
             written = {each.target for each in self.stores}
             if found is None or self.places.get(argument) in written:
                 raise RefusedError("a tensor that is read after it was written")
-        if isinstance(found, Rows):
+        if isinstance(found, SymbolicSize):
             if not (sizes and found.size.node.expr.is_Symbol):
                 raise RefusedError("numbers made from that of the rows")
             return 1
@@ -225,7 +225,7 @@ class Reader:
             for each in given
         ]
         values = [
-            self.typed(each, true=kind in OF_TRUTHS or (kind == "where" and place == 0))
+            self.typed(each, true=kind in BOOLEAN_FUNCTIONS or (kind == "where" and place == 0))
             for place, each in enumerate(values)
         ]
         summed = any(each.summed for each in values)

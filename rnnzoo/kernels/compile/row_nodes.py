@@ -59,7 +59,7 @@ class Store(NamedTuple):
 
 
 @dataclass
-class Rows:
+class SymbolicSize:
     """A size that the number of rows decides."""
 
     size: torch.SymInt

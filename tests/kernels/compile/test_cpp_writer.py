@@ -270,7 +270,7 @@ def test_masks_and_bounds() -> None:
 
 
 def test_truths_count_as_numbers_and_sums_of_truths_as_truths() -> None:
-    """In C++ two truths add up to 2, and divide as whole numbers; a mask that is copied, joined or kept is 0 or 1."""
+    """In C++ two booleans add up to 2, and divide as whole numbers; a mask that is copied, joined or kept is 0 or 1."""
 
     def kernel(source: Tensor, valid: Tensor, target: Tensor, joined: Tensor, made: Tensor) -> None:
         above, below = source > 0, source < 1
@@ -286,12 +286,12 @@ def test_truths_count_as_numbers_and_sums_of_truths_as_truths() -> None:
 
 
 def test_constants_have_their_type_and_sign() -> None:
-    """A full tensor of whole numbers cuts off, one of truths is 1; -0.0 is another number than 0.0."""
+    """A full tensor of whole numbers cuts off, one of booleans is 1; -0.0 is another number than 0.0."""
 
     def kernel(source: Tensor, target: Tensor, signs: Tensor) -> None:
-        truths = torch.full_like(source, 3.0, dtype=torch.bool)
+        booleans = torch.full_like(source, 3.0, dtype=torch.bool)
         whole = torch.where(source > 0, torch.full((), 2.7, dtype=torch.int64), torch.full((), 1, dtype=torch.int64))
-        target.copy_(source * truths + whole)
+        target.copy_(source * booleans + whole)
         signs.copy_(1 / torch.cat([torch.full_like(source, -0.0), torch.full_like(source, 0.0)], 1))
 
     check(kernel, [torch.randn(5, 16)], [torch.empty(5, 16), torch.empty(5, 32)])

@@ -16,7 +16,7 @@ from torch import Tensor
 from rnnzoo.backends import reference
 from rnnzoo.backends.fused import program
 from rnnzoo.backends.fused import run as fused
-from rnnzoo.backends.fused.program import Call, Multiply, Rows, run
+from rnnzoo.backends.fused.program import Call, Multiply, RowView, run
 from rnnzoo.cells import make_cell
 from rnnzoo.cells.base import Cell, GatedCell, HiddenState
 from rnnzoo.cells.wrappers import RecurrentDropout
@@ -88,7 +88,7 @@ def test_repeated_rows() -> None:
     right, target = torch.randn(33, 70), torch.zeros(9, 70)
     for left in (torch.randn(1, 33).expand(9, 33), torch.randn(9, 1).expand(9, 33)):
         torch.testing.assert_close(Panels(right).multiply(left), left @ right, rtol=1e-4, atol=1e-4)
-        run([Multiply(Product(right.t(), times=9, dtype=None), Rows(left), Rows(target))], torch.tensor([9]))
+        run([Multiply(Product(right.t(), times=9, dtype=None), RowView(left), RowView(target))], torch.tensor([9]))
         torch.testing.assert_close(target, left @ right, rtol=1e-4, atol=1e-4)
     same = torch.randn(1, 1).expand(33, 70)
     torch.testing.assert_close(Panels(same).multiply(left), left @ same, rtol=1e-4, atol=1e-4)
@@ -180,15 +180,15 @@ def test_a_program_is_the_same_in_cpp_and_in_python(
         history, room = torch.ones(18, 8), torch.zeros(3, 8)
         turns, last = torch.ones(6, 8), torch.zeros(15, 8)
         forth = [
-            Multiply(product, Rows(history, 3 * steps), Rows(room)),
-            Call(kernel, [Rows(room), Rows(history, 3 * steps + 3)]),
+            Multiply(product, RowView(history, 3 * steps), RowView(room)),
+            Call(kernel, [RowView(room), RowView(history, 3 * steps + 3)]),
         ]
         back = [steps.flip(0) + ahead for ahead in (0, 1)]
-        there, here = (Rows(turns, each % 2 * 3) for each in back)
+        there, here = (RowView(turns, each % 2 * 3) for each in back)
         backward = [
-            Call(kernel, [Rows(history, 3 * back[1]), here]),
-            Multiply(product, here, Rows(last, 3 * back[0]), back=True),
-            Multiply(product, there, Rows(last, 3 * back[0]), back=True, add=True),
+            Call(kernel, [RowView(history, 3 * back[1]), here]),
+            Multiply(product, here, RowView(last, 3 * back[0]), back=True),
+            Multiply(product, there, RowView(last, 3 * back[0]), back=True, add=True),
         ]
         run(forth, rows)
         run(backward, rows.flip(0))
@@ -208,8 +208,8 @@ def test_what_cannot_be_called_from_cpp_runs_in_python() -> None:
     wide = Product(torch.randn(8, 8, dtype=torch.float64), times=9, dtype=None)
     narrow = Product(torch.randn(8, 8), times=9, dtype=None)
     seldom = Product(torch.randn(8, 8), times=1, dtype=None)
-    source, target, gaps = Rows(torch.randn(3, 8)), Rows(torch.zeros(3, 8)), Rows(torch.randn(3, 16)[:, ::2])
-    double = [Rows(each.buffer.double()) for each in (source, target)]
+    source, target, gaps = RowView(torch.randn(3, 8)), RowView(torch.zeros(3, 8)), RowView(torch.randn(3, 16)[:, ::2])
+    double = [RowView(each.buffer.double()) for each in (source, target)]
     three = torch.tensor([3])
     assert program.run_in_cpp([Call(kernel, [source, target]), Multiply(narrow, source, target)], three)
     for call in (
@@ -238,7 +238,7 @@ def test_more_tensors_than_cpp_can_hand_over() -> None:
         some = [each.clone() for each in tensors[:count]]
         kernel = cache.compile_kernel(several, some, [True] * count)
         assert isinstance(kernel, Compiled) == (count == panels.MOST_PLACES)
-        run([Call(kernel, list(map(Rows, some)))], torch.tensor([2, 2]))
+        run([Call(kernel, list(map(RowView, some)))], torch.tensor([2, 2]))
         assert all(bool((each == 2).all()) for each in some)
 
 
@@ -258,19 +258,19 @@ def test_operations_that_are_not_in_cpp_are_noticed() -> None:
     tensors = torch.randn(3, 9), weight, torch.empty(3, 9)
     kernel = cache.compile_kernel(multiplied, tensors, [True, False, True])
     assert not isinstance(kernel, Compiled)
-    run([Call(kernel, [Rows(tensors[0]), weight, Rows(tensors[2])])], torch.tensor([3]))
+    run([Call(kernel, [RowView(tensors[0]), weight, RowView(tensors[2])])], torch.tensor([3]))
     torch.testing.assert_close(tensors[2], torch.mm(tensors[0].sin(), weight).cos(), rtol=1e-4, atol=1e-4)
 
 
 def test_other_strides_than_those_compiled_for_are_left_to_python() -> None:
     """C++ would read beside the numbers."""
     kernel, three = compiled(8), torch.tensor([3])
-    target = Rows(torch.zeros(3, 8))
+    target = RowView(torch.zeros(3, 8))
     wrong = torch.randn(3, 16)[:, ::2], torch.randn(1, 8).expand(3, 8), torch.randn(3, 8).double(), torch.randn(3, 9)
     for source in wrong:
-        assert not program.run_in_cpp([Call(kernel, [Rows(source), target])], three)
+        assert not program.run_in_cpp([Call(kernel, [RowView(source), target])], three)
     assert not program.run_in_cpp([Call(kernel, [torch.randn(3, 8), target])], three)  # not one for each row
-    assert program.run_in_cpp([Call(kernel, [Rows(torch.randn(3, 8)), target])], three)
+    assert program.run_in_cpp([Call(kernel, [RowView(torch.randn(3, 8)), target])], three)
 
 
 class Shifted(GatedCell):
