@@ -21,6 +21,7 @@ from rnnzoo.cells import make_cell
 from rnnzoo.cells.base import GatedCell, HiddenState
 from rnnzoo.cells.views import signature
 from rnnzoo.cells.wrappers import RecurrentDropout, drop_weights
+from rnnzoo.kernels import torch_private
 from rnnzoo.kernels.compile import cache
 from rnnzoo.kernels.compile.cpp_kernel import Compiled
 from rnnzoo.kernels.products import panels
@@ -169,7 +170,9 @@ def test_without_a_compiler_plain_torch_runs_with_one_warning(monkeypatch, compi
             raise RuntimeError("g++ not found")
         return lambda *tensors: tensors[-1].fill_(7.0)
 
-    monkeypatch.setattr(torch._inductor, "compile", broken, raising=False)
+    lookup = torch_private.lookup
+    changed = {"torch._inductor.compile": broken}
+    monkeypatch.setattr(torch_private, "lookup", lambda path: changed.get(path) or lookup(path))
     cell = make_cell("lstm", input_size=I, hidden_size=H).double()
     inputs = torch.randn(B, T, I, dtype=torch.float64, requires_grad=True)
     with warnings.catch_warnings(record=True) as caught:
