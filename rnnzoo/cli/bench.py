@@ -242,7 +242,7 @@ def explain(name: str) -> None:
         slower |= dict.fromkeys(why_slower)
     show_table(rows, as_json=False)
     for reason in slower:
-        print(f"not faster, since {reason}")
+        echo(f"not faster, since {reason}")
 
 
 def execution_mode(cell: Any, backend: str) -> tuple[str, list[str]]:

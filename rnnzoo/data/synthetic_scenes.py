@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from rnnzoo.data.synthetic import PROCESS_SEED, Sample, SyntheticTask
+from rnnzoo.processors.images import read_image
 
 SHAPES = ("circle", "square", "triangle")
 COLOURS = {"red": (220, 40, 40), "green": (40, 180, 60), "blue": (50, 80, 230), "yellow": (240, 220, 60)}
@@ -103,7 +104,7 @@ class Scenes(SceneTask):
 
     def read(self, sample: Mapping[str, Any]) -> str:
         """Return the caption of an image: colours from pixels, the relation from the gap, shapes from their boxes."""
-        pixels = np.asarray(Image.open(io.BytesIO(sample["image"]))).astype(int)  # [Y, X, 3]
+        pixels = np.asarray(read_image(sample["image"], "scene")).astype(int)  # [Y, X, 3]
         means = np.array([(BACKGROUND,) * 3, *COLOURS.values()])  # [1 + colours, 3]
         labels = abs(pixels[:, :, None] - means).max(-1).argmin(-1)  # [Y, X], 0 is background
         columns, rows = (np.nonzero((labels > 0).any(axis))[0] for axis in (0, 1))

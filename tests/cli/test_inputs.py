@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 
+from rnnzoo.cells import CELLS
 from rnnzoo.cli.inputs import NAME, named_files
 from rnnzoo.cli.main import main
 
@@ -38,7 +39,8 @@ def began(tmp_path_factory):
     words += ["--model.words.size=2", "--import", str(folder / "resumed_cell.py"), "--model.cell=resumed"]
     run = ["--trainer.max_epochs=1", "--run_dir", str(folder / "run")]
     assert main(["fit", "many_to_one/sst2", *SMALL, *words, *run]) == 0
-    return folder
+    yield folder
+    CELLS.remove("resumed")  # which other tests do not expect
 
 
 @pytest.fixture
