@@ -31,6 +31,7 @@ def path(tmp_path):
     return tmp_path / "checkpoints" / "last.ckpt"
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_checkpoint_before(path, tmp_path):
     AtomicCheckpointIO().save_checkpoint(CHECKPOINT, path)
     command = [sys.executable, "-c", FULL, str(path)]

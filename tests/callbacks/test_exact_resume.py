@@ -74,7 +74,10 @@ def best_of(cli):
     return best
 
 
-BETWEEN = [pytest.param(name, False, id=f"{name} between epochs") for name in CASES]
+BETWEEN = [
+    pytest.param(name, False, id=f"{name} between epochs", marks=() if name in (*QUICK_ONES, "plateau") else SLOW)
+    for name in CASES
+]
 WITHIN = [pytest.param(name, True, id=f"{name} within one", marks=() if name in QUICK_ONES else SLOW) for name in CASES]
 
 

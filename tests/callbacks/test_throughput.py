@@ -42,6 +42,7 @@ def test_a_pause_that_comes_once_is_in_the_rate_but_not_in_the_steady_rate(clock
     assert Throughput().steady_rate(1) == 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere the parent's memory may be counted")
 def test_the_memory_of_a_process_is_its_own_whoever_started_it():
     held = bytearray(2**29)  # 512 MiB that the process that is started never has
