@@ -8,7 +8,7 @@ import pytest
 
 from rnnzoo.cli.main import main
 
-pytestmark = pytest.mark.slow  # one to two minutes each
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # one to two minutes each
 
 
 # One draw of hard attention shows colour and shape: after the word for the colour it may attend to anything.
