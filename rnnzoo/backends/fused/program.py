@@ -41,15 +41,15 @@ class RowView(NamedTuple):
         return [self.buffer.narrow(0, place, count) for place, count in zip(places, counts, strict=True)]
 
 
-Place = RowView | Tensor  # a tensor is the same at all steps
+TensorOrView = RowView | Tensor  # a tensor is the same at all steps
 
 
-def views(place: Place, counts: Sequence[int]) -> list[Tensor]:
+def views(place: TensorOrView, counts: Sequence[int]) -> list[Tensor]:
     """Return the tensor of each step."""
     return place.views(counts) if isinstance(place, RowView) else [place] * len(counts)
 
 
-def address(place: Place) -> tuple[int, int, int]:
+def address(place: TensorOrView) -> tuple[int, int, int]:
     """Return the numbers by which C++ finds the tensor of each step: its place, bytes of a row, a list of rows."""
     if not isinstance(place, RowView):
         return place.data_ptr(), 0, 0
@@ -82,7 +82,7 @@ class Entry(NamedTuple):
 
     function: int
     sizes: Sequence[int]
-    places: Sequence[Place]
+    places: Sequence[TensorOrView]
 
     @property
     def by_rows(self) -> bool:
@@ -99,7 +99,7 @@ class Call(NamedTuple):
     """A kernel with its tensors."""
 
     kernel: Kernel
-    places: Sequence[Place]
+    places: Sequence[TensorOrView]
 
     def each(self, counts: Sequence[int]) -> Iterator[None]:
         """Call it, at each step."""

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from rnnzoo.backends.fused.packing import Packing
-from rnnzoo.backends.fused.program import Call, Multiply, Place, RowView, run
+from rnnzoo.backends.fused.program import Call, Multiply, RowView, TensorOrView, run
 from rnnzoo.backends.fused.row_kernels import Kernels
 from rnnzoo.backends.fused.structure import Form
 from rnnzoo.cells.base import StagedCell
@@ -84,7 +84,7 @@ class RunPlan:
         counts = (self.masked, 2 * self.affine, len(form.operands), len(form.parameters), len(form.constant))
         return Arguments(next(left), *([next(left) for _ in range(count)] for count in counts))
 
-    def call(self, name: str, *places: Place, index: int | None = None) -> Call:
+    def call(self, name: str, *places: TensorOrView, index: int | None = None) -> Call:
         """Return the call of a kernel, compiled where that is worth it; bound anew in each pass, for its shapes."""
         key = (name, index)
         kernel = self.bound.get(key)
@@ -182,8 +182,7 @@ def schedule_forward(plan: RunPlan, keep: bool, *tensors: Tensor) -> list[Tensor
     kept: list[list[Tensor]] = [[] for _ in (given.source, *layouts)]
     for steps in plan.chunks(given):
         chunk = chunk_of(plan.packing, steps, back=False)
-        # What is kept lies in tensors of one chunk, for memory of all steps would be asked of the system, and its pages
-        # made, in each run.
+        # One tensor for each chunk: a single one for all steps is memory that the system has to map in each run.
         block = plan.projected(given.source[chunk.rows], projection)
         size = len(block) if keep else rows
         weights = () if form.additive else given.weights
@@ -198,7 +197,7 @@ def schedule_forward(plan: RunPlan, keep: bool, *tensors: Tensor) -> list[Tensor
         calls: list[Call | Multiply] = []
         for index, layout in enumerate(layouts):
             if form.operands[index] is None:
-                before: tuple[Place, ...] = (at, *bias, *products[:index], *fields, *given.parameters)
+                before: tuple[TensorOrView, ...] = (at, *bias, *products[:index], *fields, *given.parameters)
                 calls.append(plan.call("operand", *before, places[index], index=index))
             out = at if form.additive else products[index]
             calls.append(Multiply(layout, places[index], out, add=form.additive))

@@ -147,7 +147,7 @@ BOOLEAN_FUNCTIONS = {
     "logical_not",
     "number",
 }  # what is computed from booleans
-TRUTHS = {  # what gives some
+BOOLEAN_RESULTS = {  # what gives some
     "gt", "ge", "lt", "le", "eq", "ne", "isnan", "logical_and", "logical_or", "logical_xor", "logical_not",
 }  # fmt: skip
 # What is another operation for the types that there are, or one that writes to its own operand.

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rnnzoo.kernels.compile.cpp_math import CODE, FUNCTIONS, TRUTHS, VECTORS
+from rnnzoo.kernels.compile.cpp_math import BOOLEAN_RESULTS, CODE, FUNCTIONS, VECTORS
 from rnnzoo.kernels.compile.row_graph import Reader
 from rnnzoo.kernels.compile.row_nodes import Piece, RefusedError, Store
 
@@ -211,7 +211,7 @@ class Writer:
                 term = self.terms[number]
                 if term.width == 1 or term.kind == "read" or number in here:
                     continue
-                if number in done and term.kind not in TRUTHS:
+                if number in done and term.kind not in BOOLEAN_RESULTS:
                     self.saved.add(number)
                     continue
                 here.add(number)
@@ -273,7 +273,7 @@ class Writer:
             return
         for each in term.parts:
             self.name(each)
-        number_type = "bool" if term.kind in TRUTHS else "float"
+        number_type = "bool" if term.kind in BOOLEAN_RESULTS else "float"
         self.lines.append(f"const {number_type} v{number} = {CODE[term.kind].format(*map(self.variable, term.parts))};")
         if number in self.saved and term.width > 1:
             self.kept.add(number)

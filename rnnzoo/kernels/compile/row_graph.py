@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rnnzoo.kernels.compile.cpp_math import ALIKE, BOOLEAN_FUNCTIONS, CODE, TRUTHS
+from rnnzoo.kernels.compile.cpp_math import ALIKE, BOOLEAN_FUNCTIONS, BOOLEAN_RESULTS, CODE
 from rnnzoo.kernels.compile.row_nodes import Node, Piece, RefusedError, Store, SymbolicSize, Value
 
 aten = torch.ops.aten
@@ -62,7 +62,7 @@ class Reader:
         if node not in self.known:
             self.known[node] = len(self.nodes)
             self.nodes.append(node)
-            self.true.append(kind in TRUTHS or (kind == "read" and self.tensors[of].dtype == torch.bool))
+            self.true.append(kind in BOOLEAN_RESULTS or (kind == "read" and self.tensors[of].dtype == torch.bool))
         return self.known[node]
 
     def size(self, place: int) -> int:

@@ -18,7 +18,7 @@ class Node(NamedTuple):
 
     Args:
         kind: "read", "constant", "sum", or a key of `CODE`.
-        of: the place of the tensor that is read; a constant; of a sum, how many numbers each of its parts has.
+        of: the index of the tensor that is read; a constant; of a sum, how many numbers each of its parts has.
         parts: what it is computed from.
     """
 

@@ -12,8 +12,6 @@ from torch import Tensor
 from rnnzoo.kernels.compile import cache, cpp_math, cpp_writer
 from rnnzoo.kernels.compile.cpp_kernel import Compiled
 from rnnzoo.kernels.compile.row_nodes import RefusedError
-from rnnzoo.kernels.processor import PROCESSORS
-from rnnzoo.kernels.products import panels
 from rnnzoo.layers import Recurrent
 
 INF, NAN = float("inf"), float("nan")
@@ -80,16 +78,7 @@ ONE = {
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Load the library; skip what cannot run without it."""
-    monkeypatch.setenv("RNNZOO_COMPILE", "1")
-    if not cache.has_compiler():
-        pytest.skip("needs a C++ compiler")
-    if not torch.backends.cpu.get_cpu_capability().startswith(PROCESSORS):
-        pytest.skip("needs a processor with AVX2 or AVX-512")
-    panels.load()
-    assert panels.library() is not None, "there are a compiler and a capable processor, but no library"
+pytestmark = pytest.mark.usefixtures("library_in_cpp")
 
 
 Kernel = Callable[..., None]

@@ -22,23 +22,12 @@ from rnnzoo.cells.base import Cell, GatedCell, HiddenState
 from rnnzoo.cells.wrappers import RecurrentDropout
 from rnnzoo.kernels.compile import cache, cpp_math
 from rnnzoo.kernels.compile.cpp_kernel import Compiled
-from rnnzoo.kernels.processor import PROCESSORS
 from rnnzoo.kernels.products import panels
 from rnnzoo.kernels.products.linear import Product
 from rnnzoo.kernels.products.panels import Panels
 from rnnzoo.state import State, flatten, unflatten
 
-
-@pytest.fixture(autouse=True)
-def loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Load the library; skip what cannot run without it."""
-    monkeypatch.setenv("RNNZOO_COMPILE", "1")
-    if not cache.has_compiler():
-        pytest.skip("needs a C++ compiler")
-    if not torch.backends.cpu.get_cpu_capability().startswith(PROCESSORS):
-        pytest.skip("needs a processor with AVX2 or AVX-512")
-    panels.load()
-    assert panels.library() is not None, "there are a compiler and a capable processor, but no library"
+pytestmark = pytest.mark.usefixtures("library_in_cpp")
 
 
 @pytest.fixture(params=[torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
