@@ -72,7 +72,7 @@ def decode_line(line: bytes, number: int, where: str, encoding: str = "utf-8") -
         raise InputError(
             f"{where}, line {number}",
             expected=f"{codecs.lookup(encoding).name} text",
-            got=f"byte 0x{line[error.start]:02x} at byte {error.start + 1}",
+            got=f"byte 0x{line[error.start]:02x} at position {error.start + 1}",
             fix="save the file as UTF-8",
         ) from error
     return (text.removeprefix(BYTE_ORDER_MARK) if number == 1 else text).rstrip("\r\n")

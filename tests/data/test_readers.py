@@ -262,7 +262,7 @@ def test_broken_utf8_names_line_byte_and_place(tmp_path, format, suffix):
     text = complaint(write(tmp_path, wrapped, "train.x" + suffix), format)
     assert "line 2" in text
     assert "utf-8" in text
-    assert "0xff at byte 3" in text
+    assert "0xff at position 3" in text
 
 
 @pytest.mark.parametrize(("suffix", "compress"), [(".gz", gzip.compress), (".xz", lzma.compress)])
