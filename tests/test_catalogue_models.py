@@ -42,7 +42,9 @@ def one_thread():
 
 def build(name, cell):
     case = MODELS[name]
-    data = DATA_MODULES[case.data](synthetic=case.task, limit=SAMPLES, batch_size=SAMPLES)
+    sizes = {"train": 4 * SAMPLES, "validation": SAMPLES, "test": SAMPLES}
+    options = {"limit": SAMPLES, "batch_size": SAMPLES, "synthetic_options": {"sizes": sizes}}
+    data = DATA_MODULES[case.data](synthetic=case.task, **options)
     torch.manual_seed(0)
     arguments = case.arguments if cell is None else {**case.arguments, "cell": cell}
     model = REGISTERED[name](processor=data.processor, **arguments)

@@ -92,7 +92,12 @@ def pictures(command, folder):
     return sorted((folder / command[command.index("--run_dir") + 1]).glob("*.png"))
 
 
-@pytest.mark.parametrize("heading", SECTIONS)
+SLOW = [heading for heading in SECTIONS if heading.startswith("Attention")]  # fifteen seconds, for three recipes
+
+
+@pytest.mark.parametrize(
+    "heading", [pytest.param(heading, marks=pytest.mark.slow if heading in SLOW else ()) for heading in SECTIONS]
+)
 def test_a_section_runs_on_little_data(heading, here, capsys):
     for whole in SECTIONS[heading]:
         command = [re.sub(r"^([\w.]+=[^,]+,[^,]+),.*", r"\1", word) for word in whole]  # two values of what is varied

@@ -169,7 +169,13 @@ def arguments_of(name, tmp_path):
     case = RECIPES[name]
     words = ["fit", name, "--trainer.fast_dev_run", "true", "--trainer.accelerator", "cpu"]
     if case.write is None:
-        return [*words, "--data.limit", "64"]
+        return [
+            *words,
+            "--data.limit",
+            "64",
+            "--data.synthetic_options.sizes",
+            "{train: 256, validation: 64, test: 64}",
+        ]
     files = tmp_path / "files"
     files.mkdir()
     case.write(files)

@@ -187,7 +187,13 @@ FILES = {  # what is wrong → data module, options, file, content, what the mes
         GOOD.encode() + b"b\xe4d,0\n",
         ["line 5", "utf-8", "0xe4 at position 2"],
     ),
-    "UTF-16": (TextClassificationData, {}, "train.csv", GOOD.encode("utf-16"), ["line 1", "utf-8", "0xff at position 1"]),
+    "UTF-16": (
+        TextClassificationData,
+        {},
+        "train.csv",
+        GOOD.encode("utf-16"),
+        ["line 1", "utf-8", "0xff at position 1"],
+    ),
     "a ragged row": (TextClassificationData, {}, "train.csv", GOOD + "odd\n", ["line 5", "2 fields: text, label"]),
     "an open quotation mark": (TextClassificationData, {}, "train.csv", GOOD + '"odd,1\nbad,0\n', ["line"]),
     "broken JSON": (
